@@ -1,0 +1,126 @@
+#include "converter/tensor_stream.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+
+#include "converter/json.h"
+#include "runtime/half.h"
+
+namespace moka {
+namespace {
+
+constexpr size_t kPiece = size_t{1} << 17;  // numbers
+
+// Files are little-endian whatever the host is.
+template <class T>
+void put_little_endian(T value, uint8_t* out) {
+  for (size_t i = 0; i < sizeof(T); ++i) out[i] = static_cast<uint8_t>(value >> (8 * i));
+}
+
+// The element's place in the tensor: "[3, 17]".
+std::string place(const SourceTensor& tensor, uint64_t element) {
+  std::string text;
+  for (size_t i = tensor.shape.size(); i-- > 0;) {
+    text = std::to_string(element % tensor.shape[i]) + (text.empty() ? "" : ", ") + text;
+    element /= tensor.shape[i];
+  }
+  return "[" + text + "]";
+}
+
+}  // namespace
+
+TensorStream::TensorStream(Checkpoint* checkpoint, const LatteLayout& layout)
+    : checkpoint_(checkpoint), layout_(layout) {}
+
+Status TensorStream::bad_value(StatusCode code, size_t source, uint64_t element, float value,
+                               const char* what) const {
+  const SourceTensor& tensor = checkpoint_->tensors()[source];
+  return Status(code, checkpoint_->files().front() + ": tensor " + in_quotes(tensor.name) +
+                          " has the value " + std::to_string(value) + " at " +
+                          place(tensor, element) + ", " + what);
+}
+
+Status TensorStream::read(size_t source, uint64_t first, size_t count) {
+  values_.resize(count);
+  MOKA_RETURN_IF_ERROR(checkpoint_->read(source, first, count, values_.data()));
+  for (size_t i = 0; i < count; ++i) {
+    if (!std::isfinite(values_[i])) {
+      return bad_value(StatusCode::kCorrupt, source, first + i, values_[i],
+                       "expected a finite float32");
+    }
+  }
+  return Status();
+}
+
+Status TensorStream::send(size_t index, TensorSink& sink) {
+  const Tensor& tensor = layout_.spec.tensors[index];
+  const size_t source = layout_.sources[index];
+  error_ = QuantizationError();
+  switch (tensor.dtype) {
+    case DType::kF16: MOKA_RETURN_IF_ERROR(send_f16(tensor, source, sink)); break;
+    case DType::kI8: MOKA_RETURN_IF_ERROR(send_i8(tensor, source, sink)); break;
+    default: return send_f32(tensor, source, sink);
+  }
+  errors_.push_back({tensor.name, tensor.dtype, error_});
+  return Status();
+}
+
+Status TensorStream::send_f32(const Tensor& tensor, size_t source, TensorSink& sink) {
+  const uint64_t total = tensor.elements();
+  for (uint64_t first = 0; first < total; first += values_.size()) {
+    MOKA_RETURN_IF_ERROR(
+        read(source, first, static_cast<size_t>(std::min<uint64_t>(kPiece, total - first))));
+    bytes_.resize(values_.size() * sizeof(float));
+    for (size_t i = 0; i < values_.size(); ++i) {
+      put_little_endian(bits_of_float(values_[i]), bytes_.data() + i * sizeof(float));
+    }
+    MOKA_RETURN_IF_ERROR(sink.data(bytes_.data(), bytes_.size()));
+  }
+  return Status();
+}
+
+Status TensorStream::send_f16(const Tensor& tensor, size_t source, TensorSink& sink) {
+  const uint64_t total = tensor.elements();
+  for (uint64_t first = 0; first < total; first += values_.size()) {
+    MOKA_RETURN_IF_ERROR(
+        read(source, first, static_cast<size_t>(std::min<uint64_t>(kPiece, total - first))));
+    bytes_.resize(values_.size() * sizeof(uint16_t));
+    for (size_t i = 0; i < values_.size(); ++i) {
+      const uint16_t half = float_to_half(values_[i]);
+      const float stored = half_to_float(half);
+      if (!std::isfinite(stored)) {
+        return bad_value(StatusCode::kOutOfRange, source, first + i, values_[i],
+                         "float16 ends at 65504; use --weights f32 or int8");
+      }
+      error_.add(values_[i], stored);
+      put_little_endian(half, bytes_.data() + i * sizeof(uint16_t));
+    }
+    MOKA_RETURN_IF_ERROR(sink.data(bytes_.data(), bytes_.size()));
+  }
+  return Status();
+}
+
+Status TensorStream::send_i8(const Tensor& tensor, size_t source, TensorSink& sink) {
+  const size_t columns = tensor.shape[1];
+  const size_t rows_at_once = std::max<size_t>(1, kPiece / columns);
+  std::vector<uint8_t> scales;
+  for (size_t row = 0; row < tensor.shape[0]; row += rows_at_once) {
+    const size_t rows = std::min<size_t>(rows_at_once, tensor.shape[0] - row);
+    MOKA_RETURN_IF_ERROR(read(source, static_cast<uint64_t>(row) * columns, rows * columns));
+    bytes_.resize(rows * columns);
+    scales.resize(rows * sizeof(float));
+    for (size_t r = 0; r < rows; ++r) {
+      const float* values = values_.data() + r * columns;
+      auto* q = reinterpret_cast<int8_t*>(bytes_.data() + r * columns);
+      const float scale = quantize_row_int8(values, columns, q);
+      put_little_endian(bits_of_float(scale), scales.data() + r * sizeof(float));
+      for (size_t c = 0; c < columns; ++c) error_.add(values[c], static_cast<float>(q[c]) * scale);
+    }
+    MOKA_RETURN_IF_ERROR(sink.data(bytes_.data(), bytes_.size()));
+    MOKA_RETURN_IF_ERROR(sink.scales(scales.data(), scales.size()));
+  }
+  return Status();
+}
+
+}  // namespace moka

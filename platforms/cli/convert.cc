@@ -1,0 +1,118 @@
+// `moka convert`: a folder of trained weights to a .moka file.
+#include "converter/convert.h"
+
+#include <unistd.h>
+
+#include <memory>
+#include <string>
+
+#include "platforms/cli/interrupt.h"
+#include "platforms/cli/options.h"
+#include "platforms/cli/terminal.h"
+
+namespace moka::cli {
+namespace {
+
+const char kDescription[] =
+    "Reads a folder as Hugging Face tools write it (config.json with model_type \"latte\", "
+    "model.safetensors, tokenizer.json) and writes one .moka file. Every tensor and every "
+    "configuration key must be understood: an unknown, missing or misshapen one is an error that "
+    "names it. Weights are streamed, so memory stays far below the size of the model. The output "
+    "appears when it is complete.\n\n"
+    "int8 keeps one byte per weight and one scale per output channel; norms and biases stay "
+    "float32. With --check, the converted model is measured against float32 on a text, and the "
+    "result is kept in the file, where `moka inspect` shows it.";
+
+const char kExamples[] =
+    "  moka convert my-model/ -o my-model.moka\n"
+    "  moka convert my-model/ -o my-model.moka --weights f16 --force\n"
+    "  moka convert my-model/ --dry-run    # what would go where\n"
+    "  moka convert my-model/ -o my-model.moka --check valid.txt --license MIT\n";
+
+struct CommandOptions {
+  ConvertOptions convert;
+  std::string weights = "int8";
+  bool dry_run = false;
+  bool json = false;
+};
+
+// One bar per stage.
+class StageBar {
+ public:
+  void update(const ConvertProgress& progress) {
+    if (!bar_ || bar_->label() != progress.stage) {
+      bar_.reset();
+      const bool tokens = std::string(progress.stage) == "test vector";
+      bar_ =
+          std::make_unique<Progress>(progress.stage, progress.total, tokens ? "tokens" : "bytes");
+    }
+    bar_->update(progress.done);
+  }
+
+ private:
+  std::unique_ptr<Progress> bar_;
+};
+
+Outcome convert_command(CommandOptions options) {
+  ConvertOptions& convert_options = options.convert;
+  const std::optional<WeightType> weights = parse_weight_type(options.weights);
+  if (!weights)
+    return Outcome::usage("--weights: '" + options.weights + "' is none of f32, f16, int8");
+  convert_options.weights = *weights;
+
+  if (options.dry_run) {
+    MOKA_ASSIGN_OR_RETURN(const ConversionPlan plan, plan_conversion(convert_options));
+    write_output(options.json ? plan_json(plan) : plan_text(plan));
+    return {};
+  }
+  if (convert_options.output.empty())
+    return Outcome::usage("--output is required, unless with --dry-run");
+  if (!convert_options.force && ::access(convert_options.output.c_str(), F_OK) == 0) {
+    return Outcome::usage("--output: '" + convert_options.output + "' exists; --force replaces it");
+  }
+  StageBar bar;
+  convert_options.progress = [&bar](const ConvertProgress& progress) {
+    bar.update(progress);
+    return !interrupted();
+  };
+  Result<ConvertReport> report = [&] {
+    auto result = convert(convert_options);
+    bar = StageBar();
+    return result;
+  }();
+  if (!report.ok()) return report.status();
+  write_output(options.json ? report_json(report.value()) : report_text(report.value()));
+  return {};
+}
+
+}  // namespace
+
+Verb add_convert(CLI::App& moka) {
+  auto options = std::make_shared<CommandOptions>();
+  ConvertOptions* c = &options->convert;
+  CLI::App* app =
+      add_verb(moka, "convert", "Make a model file from trained weights", kDescription, kExamples);
+  app->add_option("FOLDER", c->input, "The folder with the trained weights")
+      ->required()
+      ->type_name("");
+  app->add_option("-o,--output", c->output, "The .moka file to write")->type_name("FILE");
+  app->add_option("--weights", options->weights,
+                  "How matrices are stored: f32, f16 or int8 (default: int8)")
+      ->type_name("TYPE");
+  app->add_option("--check", c->check_text, "Measure the loss against float32 on this text")
+      ->type_name("FILE");
+  app->add_flag("--dry-run", options->dry_run, "Show what would go where, write nothing");
+  app->add_flag("--force", c->force, "Replace an existing output");
+  app->add_option("--name", c->name, "Name kept in the file (default: that of the folder)")
+      ->type_name("TEXT");
+  app->add_option("--description", c->description, "What the model is for")->type_name("TEXT");
+  app->add_option("--license", c->license, "Licence of the weights, an SPDX identifier")
+      ->type_name("TEXT");
+  app->add_option("--author", c->author, "Who made the model")->type_name("TEXT");
+  app->add_option("--training", c->training, "Note on data and training")->type_name("TEXT");
+  add_threads_option(app, &c->threads);
+  add_json_flag(app, &options->json, "The plan or the report as one JSON object on stdout");
+  return {app, [options] { return convert_command(*options); }};
+}
+
+}  // namespace moka::cli

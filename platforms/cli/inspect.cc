@@ -1,0 +1,312 @@
+// `moka inspect`: what a model file holds and what it needs, from its header alone.
+#include <unistd.h>
+
+#include <memory>
+#include <string>
+
+#include "moka/moka.h"
+#include "platforms/cli/describe.h"
+#include "platforms/cli/json.h"
+#include "platforms/cli/memory.h"
+#include "platforms/cli/options.h"
+#include "platforms/cli/terminal.h"
+#include "runtime/loader.h"
+
+namespace moka::cli {
+namespace {
+
+const char kDescription[] =
+    "Shows architecture, tokenizer, licence, measured quality, recommended sampling, the exact "
+    "memory of a session and the memory to run. Only the header is read, so a file of any size "
+    "takes a moment. A valid model that this build cannot run is shown too, with the reason.";
+
+const char kExamples[] =
+    "  moka inspect stories.moka\n"
+    "  moka inspect stories.moka --tensors\n"
+    "  moka inspect stories.moka --json | jq .state.bytes\n";
+
+struct InspectOptions {
+  std::string model;
+  bool tensors = false;
+  bool json = false;
+};
+
+// The file and what was found out about it.
+struct Inspection {
+  const LoadedModel& file;
+  std::string path;
+  Status supported;
+  MemoryNeed memory;  // only when supported
+};
+
+std::string hex(uint64_t number) {
+  char text[20];
+  std::snprintf(text, sizeof(text), "%016llx", static_cast<unsigned long long>(number));
+  return text;
+}
+
+std::string stored_as(const Tensor& tensor) {
+  std::string words = dtype_name(tensor.dtype);
+  if (tensor.quantization == Quantization::kPerChannel) words += " per channel";
+  if (tensor.quantization == Quantization::kPerBlock)
+    words += " in blocks of " + std::to_string(tensor.block);
+  return words;
+}
+
+std::string layers_words(size_t first, size_t last) {
+  if (first == last) return "layer " + std::to_string(first);
+  return "layers " + std::to_string(first) + " to " + std::to_string(last);
+}
+
+std::string figure(const char* format, double value) {
+  char text[48];
+  std::snprintf(text, sizeof(text), format, value);
+  return text;
+}
+
+// Lines of "title  words", the words wrapped beside the title.
+class Page {
+ public:
+  explicit Page(size_t width) : width_(width) {}
+  void line(std::string title, const std::string& words) {
+    if (words.empty()) return;
+    title.resize(kTitle, ' ');
+    text_ += title + wrap(words, width_, kTitle) + "\n";
+  }
+  void gap() { text_ += "\n"; }
+  void add(const std::string& text) { text_ += text; }
+  const std::string& text() const { return text_; }
+
+ private:
+  static constexpr size_t kTitle = 16;
+  size_t width_;
+  std::string text_;
+};
+
+std::string sampling_words(const SamplerOptions& s) {
+  std::string words = "temperature " + short_number(s.temperature);
+  if (s.top_k != 0) words += ", top-k " + std::to_string(s.top_k);
+  if (s.top_p != 1.0f) words += ", top-p " + short_number(s.top_p);
+  if (s.min_p != 0.0f) words += ", min-p " + short_number(s.min_p);
+  if (s.repeat_penalty != 1.0f) {
+    words += ", repeat penalty " + short_number(s.repeat_penalty) + " over " +
+             std::to_string(s.repeat_window);
+  }
+  return words;
+}
+
+std::string measurement_words(const Measurement& m) {
+  return figure("%.4f bits per byte", m.bits_per_byte) +
+         figure(" (float32: %.4f)", m.bits_per_byte_float32) + ", KL " + figure("%.2e", m.kl_mean) +
+         " nats per token, same first choice " + figure("%.2f%%", 100 * m.argmax_agreement) + "; " +
+         m.text_name + ", " + with_commas(m.tokens) + " tokens";
+}
+
+void add_metadata(const ModelSpec& spec, Page* page) {
+  const Metadata& m = spec.metadata;
+  page->line("description", m.description);
+  page->line("author", m.author);
+  page->line("licence", m.license);
+  std::string languages;
+  for (const std::string& language : m.languages)
+    languages += (languages.empty() ? "" : ", ") + language;
+  page->line("languages", languages);
+  page->line("training", m.training);
+  if (m.trained_length != 0)
+    page->line("", "trained on texts of " + with_commas(m.trained_length) + " tokens");
+  page->line("quantised", m.quantization);
+  if (m.measurement) page->line("measured", measurement_words(*m.measurement));
+  if (m.sampling) page->line("sampling", sampling_words(*m.sampling));
+  page->line("made by", m.converter);
+  for (const SourceFile& file : m.source_files) {
+    page->line("source", file.name + ", " + bytes_words(file.size) + ", XXH3 " + hex(file.xxh3));
+  }
+  for (const KeyValue& extra : m.extra) page->line("extra", extra.key + ": " + extra.value);
+}
+
+void add_architecture(const ModelSpec& spec, Page* page) {
+  page->line("input", input_words(spec));
+  page->line("positions", positions_words(spec.positions));
+  page->line("width", with_commas(spec.width));
+  for (const BlockRun& run : block_runs(spec)) {
+    page->line(spec.blocks.size() > 1 ? layers_words(run.first, run.last) : "layer", run.mixer);
+    page->line("", "feed-forward: " + run.feed_forward);
+    page->line("", "norms: " + run.norms);
+  }
+  page->line("final norm", norm_words(spec.final_norm));
+  page->line("head", head_words(spec));
+  page->line("tokenizer", spec.tokenizer ? tokenizer_words(*spec.tokenizer) : "none");
+}
+
+void add_memory(const Inspection& in, Page* page) {
+  if (!in.supported.ok()) {
+    page->line("runs here", "no: " + in.supported.message());
+    return;
+  }
+  const MemoryNeed& m = in.memory;
+  std::string parts;
+  const auto part = [&](const char* name, uint64_t bytes) {
+    if (bytes != 0)
+      parts += (parts.empty() ? "" : ", ") + std::string(name) + " " + with_commas(bytes);
+  };
+  part("latents", m.latents);
+  part("windows", m.windows);
+  part("recurrent fronts", m.fronts);
+  page->line("state", with_commas(m.state) + " bytes per session, after any number of tokens" +
+                          (parts.empty() ? "" : " (" + parts + ")"));
+  page->line("memory", "about " + bytes_words(m.weights + m.state) + " to run: weights " +
+                           bytes_words(m.weights) + ", state " + bytes_words(m.state) +
+                           ", and some MB of working memory");
+}
+
+std::string tensor_table(const ModelSpec& spec, size_t width) {
+  Table table({{"tensor"}, {"shape"}, {"stored as"}, {"bytes", true}});
+  for (const Tensor& tensor : spec.tensors) {
+    table.add({tensor.name, tensor.shape_string(), stored_as(tensor),
+               with_commas(tensor.size + tensor.scale_size)});
+  }
+  return table.to_string(width);
+}
+
+std::string page_of(const Inspection& in, bool tensors) {
+  const bool terminal = is_terminal(STDOUT_FILENO);
+  const size_t width = terminal ? terminal_width(STDOUT_FILENO) : 100;
+  const ModelSpec& spec = in.file.spec;
+  Page page(width);
+  page.line("file", in.path);
+  page.line("name", spec.metadata.name);
+  add_metadata(spec, &page);
+  page.gap();
+  add_architecture(spec, &page);
+  page.gap();
+  page.line("parameters", with_commas(count_parameters(spec)) + " in " +
+                              with_commas(spec.tensors.size()) + " tensors, " +
+                              bytes_words(count_weight_bytes(spec)));
+  add_memory(in, &page);
+  page.line("file size", with_commas(in.file.bytes.size()) + " bytes, format " +
+                             std::to_string(in.file.format_version) + ", fingerprint " +
+                             hex(in.file.fingerprint));
+  std::string features;
+  for (const std::string& name : spec.required_features)
+    features += (features.empty() ? "" : ", ") + name;
+  page.line("needs", features);
+  if (spec.test_vector) {
+    page.line("test vector", std::to_string(spec.test_vector->prompt.size()) + " tokens, then " +
+                                 std::to_string(spec.test_vector->expected.size()) +
+                                 " (moka verify)");
+  }
+  if (tensors) {
+    page.gap();
+    page.add(tensor_table(spec, terminal ? width : 0));
+  }
+  return printable(page.text());
+}
+
+Json metadata_json(const Metadata& m) {
+  Json json = {{"name", m.name},
+               {"description", m.description},
+               {"license", m.license},
+               {"author", m.author},
+               {"languages", m.languages},
+               {"training", m.training},
+               {"trained_length", m.trained_length},
+               {"converter", m.converter},
+               {"quantization", m.quantization}};
+  json["source_files"] = Json::array();
+  for (const SourceFile& file : m.source_files) {
+    json["source_files"].push_back(
+        {{"name", file.name}, {"bytes", file.size}, {"xxh3", hex(file.xxh3)}});
+  }
+  if (m.measurement) {
+    json["measurement"] = {{"text", m.measurement->text_name},
+                           {"text_bytes", m.measurement->text_bytes},
+                           {"tokens", m.measurement->tokens},
+                           {"bits_per_byte", m.measurement->bits_per_byte},
+                           {"bits_per_byte_float32", m.measurement->bits_per_byte_float32},
+                           {"kl_mean", m.measurement->kl_mean},
+                           {"kl_max", m.measurement->kl_max},
+                           {"argmax_agreement", m.measurement->argmax_agreement}};
+  }
+  if (m.sampling) {
+    json["sampling"] = {{"temperature", m.sampling->temperature},
+                        {"top_k", m.sampling->top_k},
+                        {"top_p", m.sampling->top_p},
+                        {"min_p", m.sampling->min_p},
+                        {"repeat_penalty", m.sampling->repeat_penalty},
+                        {"repeat_window", m.sampling->repeat_window}};
+  }
+  json["extra"] = Json::object();
+  for (const KeyValue& extra : m.extra) json["extra"][extra.key] = extra.value;
+  return json;
+}
+
+Json json_of(const Inspection& in) {
+  const ModelSpec& spec = in.file.spec;
+  Json json = {{"file", in.path},
+               {"file_bytes", in.file.bytes.size()},
+               {"format_version", in.file.format_version},
+               {"fingerprint", hex(in.file.fingerprint)},
+               {"supported", in.supported.ok()}};
+  if (!in.supported.ok()) json["unsupported_reason"] = in.supported.message();
+  json["required_features"] = spec.required_features;
+  json["metadata"] = metadata_json(spec.metadata);
+  json["width"] = spec.width;
+  json["layers"] = spec.blocks.size();
+  json["input"] = input_words(spec);
+  json["positions"] = positions_words(spec.positions);
+  json["blocks"] = Json::array();
+  for (const BlockRun& run : block_runs(spec)) {
+    json["blocks"].push_back({{"first", run.first},
+                              {"last", run.last},
+                              {"mixer", run.mixer},
+                              {"feed_forward", run.feed_forward},
+                              {"norms", run.norms}});
+  }
+  json["head"] = head_words(spec);
+  json["tokenizer"] = spec.tokenizer ? Json(tokenizer_words(*spec.tokenizer)) : Json();
+  json["parameters"] = count_parameters(spec);
+  json["weight_bytes"] = count_weight_bytes(spec);
+  if (in.supported.ok()) {
+    json["state"] = {{"bytes", in.memory.state},
+                     {"latent_bytes", in.memory.latents},
+                     {"window_bytes", in.memory.windows},
+                     {"front_bytes", in.memory.fronts}};
+    json["memory_bytes_about"] = in.memory.weights + in.memory.state;
+  }
+  json["tensors"] = Json::array();
+  for (const Tensor& tensor : spec.tensors) {
+    json["tensors"].push_back({{"name", tensor.name},
+                               {"shape", tensor.shape},
+                               {"dtype", dtype_name(tensor.dtype)},
+                               {"stored_as", stored_as(tensor)},
+                               {"bytes", tensor.size + tensor.scale_size}});
+  }
+  return json;
+}
+
+Outcome inspect(const InspectOptions& options) {
+  Result<LoadedModel> loaded = load_model_file(options.model);
+  if (!loaded.ok()) return Outcome::of_arguments(loaded.status());
+  Inspection inspection{
+      loaded.value(), options.model, check_supported(loaded.value().spec, options.model), {}};
+  if (inspection.supported.ok()) {
+    MOKA_ASSIGN_OR_RETURN(inspection.memory, memory_need(loaded.value().spec));
+  }
+  write_output(options.json ? json_document(json_of(inspection))
+                            : page_of(inspection, options.tensors));
+  return {};
+}
+
+}  // namespace
+
+Verb add_inspect(CLI::App& moka) {
+  auto options = std::make_shared<InspectOptions>();
+  CLI::App* app = add_verb(moka, "inspect", "Show what a model file holds and needs", kDescription,
+                           kExamples, "Showing a model that this build cannot run is success.\n");
+  add_model_argument(app, &options->model);
+  app->add_flag("--tensors", options->tensors, "List the tensors too");
+  add_json_flag(app, &options->json, "One JSON object on stdout, tensors included");
+  return {app, [options] { return inspect(*options); }};
+}
+
+}  // namespace moka::cli

@@ -1,0 +1,28 @@
+// Memory that a model needs, known from its header alone. Pure functions.
+#ifndef MOKA_PLATFORMS_CLI_MEMORY_H_
+#define MOKA_PLATFORMS_CLI_MEMORY_H_
+
+#include <cstdint>
+
+#include "moka/status.h"
+#include "runtime/model_spec.h"
+
+namespace moka::cli {
+
+// All in bytes. The parts of the state add up to `state`, padding included.
+struct MemoryNeed {
+  uint64_t state = 0;    // of one session, exact
+  uint64_t latents = 0;  // running maxima, normalisers and sums of latent attention
+  uint64_t windows = 0;  // keys and values of the window
+  uint64_t fronts = 0;   // recurrences in front of queries and keys
+  // Weights as the kernels hold them, and tables that stay in the mapped file. Without the
+  // padding of the packed form: a few parts in a thousand.
+  uint64_t weights = 0;
+};
+
+// `spec` has passed check_spec and check_supported.
+Result<MemoryNeed> memory_need(const ModelSpec& spec);
+
+}  // namespace moka::cli
+
+#endif  // MOKA_PLATFORMS_CLI_MEMORY_H_

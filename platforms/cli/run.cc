@@ -1,0 +1,380 @@
+// `moka run`: reads a prompt and writes how the text goes on.
+//
+// Nothing here grows with the number of tokens written: each one is printed and forgotten.
+#include <unistd.h>
+
+#include <chrono>
+#include <optional>
+#include <random>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "moka/moka.h"
+#include "platforms/cli/input.h"
+#include "platforms/cli/interrupt.h"
+#include "platforms/cli/json.h"
+#include "platforms/cli/options.h"
+#include "platforms/cli/terminal.h"
+
+namespace moka::cli {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+constexpr uint64_t kDefaultTokens = 512;  // without -n
+constexpr size_t kPromptSlice = 256;      // tokens between two looks at the progress bar
+
+const char kDescription[] =
+    "Reads the prompt, then writes token by token how the model goes on. The prompt is printed "
+    "first, so that stdout has the whole text. Without -p and -f the prompt is read from stdin, "
+    "unless that is a terminal: then the text starts from nothing. One newline at the end of a "
+    "file or of stdin is not part of the prompt. Special tokens of the model that appear in the "
+    "prompt, such as <|endoftext|>, are read as such.\n\n"
+    "Without -n, writing stops where the model ends the text, or after 512 tokens. With -n N, "
+    "exactly N tokens are written: after an end of text comes a blank line and a new text. "
+    "Memory does not grow with N. Sampling options that are not given are those that the model's "
+    "author recommends; `moka inspect` shows them. The same seed, options and model give the "
+    "same text.\n\n"
+    "With --json, stdout has one JSON object per line: first {\"type\":\"prompt\"}, then one "
+    "{\"type\":\"token\"} per token, at last {\"type\":\"summary\"}. Joining the \"text\" of all "
+    "lines gives what is printed without --json.";
+
+const char kExamples[] =
+    "  moka run stories.moka -p \"Once upon a time\"\n"
+    "  moka run stories.moka -p \"The dragon\" --seed 7 --temperature 0.6 -n 200\n"
+    "  moka run stories.moka -f chapter1.txt > chapter2.txt\n"
+    "  echo \"Lily had a red ball\" | moka run stories.moka --greedy\n"
+    "  moka run stories.moka -n 1000000 | head -c 2000    # stop by closing the pipe\n"
+    "  moka run stories.moka -p Tom --json | jq -j .text\n";
+
+const char kExitNotes[] = "A pipe that its reader closes ends the run quietly, with 0.\n";
+
+struct RunOptions {
+  std::string model;
+  std::optional<std::string> prompt;
+  std::string prompt_file;
+  std::optional<uint64_t> count;
+  std::optional<float> temperature, top_p, min_p, repeat_penalty;
+  std::optional<uint32_t> top_k, repeat_window;
+  std::optional<uint64_t> seed;
+  bool greedy = false;
+  bool json = false;
+  int threads = 0;
+};
+
+SamplerOptions sampling_of(const RunOptions& options, const SamplerOptions& recommended) {
+  SamplerOptions sampling = recommended;
+  if (options.temperature) sampling.temperature = *options.temperature;
+  if (options.greedy) sampling.temperature = 0.0f;
+  if (options.top_k) sampling.top_k = *options.top_k;
+  if (options.top_p) sampling.top_p = *options.top_p;
+  if (options.min_p) sampling.min_p = *options.min_p;
+  if (options.repeat_penalty) sampling.repeat_penalty = *options.repeat_penalty;
+  if (options.repeat_window) sampling.repeat_window = *options.repeat_window;
+  // 32 bits: short enough to be typed again, and exact in every JSON reader.
+  sampling.seed = options.seed ? *options.seed : std::random_device{}();
+  return sampling;
+}
+
+enum class Finish { kLength, kEndOfText, kPositionLimit, kInterrupted, kOutputClosed };
+
+const char* finish_name(Finish finish) {
+  switch (finish) {
+    case Finish::kEndOfText: return "end_of_text";
+    case Finish::kPositionLimit: return "position_limit";
+    case Finish::kInterrupted: return "interrupted";
+    case Finish::kOutputClosed: return "output_closed";
+    default: return "length";
+  }
+}
+
+double rate(uint64_t count, double seconds) {
+  return seconds > 0 ? static_cast<double>(count) / seconds : 0.0;
+}
+
+// One run: a session, a sampler, and where their text goes.
+class Run {
+ public:
+  Run(const Model& model, Session& session, Sampler& sampler, bool json)
+      : model_(model),
+        session_(session),
+        sampler_(sampler),
+        stream_(model.tokenizer()),
+        json_(json) {
+    const Tokenizer& tokenizer = model.tokenizer();
+    begin_ = tokenizer.bos_id() >= 0 ? tokenizer.bos_id() : tokenizer.eos_id();
+  }
+
+  Outcome read_prompt(const std::string& text);
+  Outcome write_text(const std::optional<uint64_t>& count);
+  void print_summary();
+  Finish finish() const { return finish_; }
+
+ private:
+  Status generate(uint64_t count, bool stop_at_end);
+  Status begin_new_text();
+  bool emit(TokenId id);
+  bool emit_end_of_text(TokenId id);
+  bool print(std::string_view text);
+  bool is_end(TokenId id) const {
+    const Tokenizer& tokenizer = model_.tokenizer();
+    return id >= 0 && (id == tokenizer.eos_id() || id == tokenizer.bos_id());
+  }
+
+  const Model& model_;
+  Session& session_;
+  Sampler& sampler_;
+  TextStream stream_;
+  const bool json_;
+  TokenId begin_ = -1;  // what a text starts with; -1 where the tokenizer has no such token
+  bool line_open_ = false;
+  Finish finish_ = Finish::kLength;
+  uint64_t prompt_tokens_ = 0, written_ = 0;
+  double prompt_seconds_ = 0, write_seconds_ = 0;
+};
+
+bool Run::print(std::string_view text) {
+  if (!text.empty()) line_open_ = text.back() != '\n';
+  return write_output(text);
+}
+
+// Reads the prompt in slices: the bar moves between them, and an interrupt ends the one at work.
+Outcome Run::read_prompt(const std::string& text) {
+  std::vector<TokenId> ids;
+  if (begin_ >= 0) ids.push_back(begin_);
+  const Status encoded = model_.tokenizer().encode(text, &ids);
+  if (!encoded.ok()) return Outcome::of_arguments({encoded.code(), "prompt: " + encoded.message()});
+  if (ids.empty()) {
+    return Outcome::usage(
+        "the prompt is empty, and this model has no token that begins a text; give -p");
+  }
+  prompt_tokens_ = ids.size();
+  const uint64_t limit = model_.info().position_limit;
+  if (limit != 0 && ids.size() > limit) {
+    return Outcome::usage("the prompt has " + with_commas(ids.size()) +
+                          " tokens, the model reads at most " + with_commas(limit));
+  }
+  const Clock::time_point start = Clock::now();
+  {
+    Progress progress("reading the prompt", ids.size(), "tokens");
+    for (size_t done = 0; done < ids.size();) {
+      const size_t count = std::min(kPromptSlice, ids.size() - done);
+      MOKA_RETURN_IF_ERROR(session_.append(Span<const TokenId>(ids.data() + done, count)));
+      done += count;
+      progress.update(done);
+    }
+  }
+  prompt_seconds_ = std::chrono::duration<double>(Clock::now() - start).count();
+  for (TokenId id : ids) sampler_.accept(id);
+
+  if (!json_) {
+    print(text);
+  } else {
+    print(json_line({{"type", "prompt"},
+                     {"text", text},
+                     {"tokens", prompt_tokens_},
+                     {"model", model_.info().name},
+                     {"seed", sampler_.options().seed}}));
+  }
+  return {};
+}
+
+bool Run::emit(TokenId id) {
+  const std::string_view text = stream_.push(id);
+  if (!json_) return print(text);
+  return print(json_line({{"type", "token"}, {"index", written_}, {"id", id}, {"text", text}}));
+}
+
+// The blank line between two texts; TextStream starts afresh.
+bool Run::emit_end_of_text(TokenId id) {
+  std::string text(stream_.finish());
+  text += "\n\n";
+  if (!json_) return print(text);
+  return print(json_line(
+      {{"type", "token"}, {"index", written_}, {"id", id}, {"text", text}, {"end_of_text", true}}));
+}
+
+Status Run::begin_new_text() {
+  session_.reset();
+  return session_.append(Span<const TokenId>(&begin_, 1));
+}
+
+Status Run::generate(uint64_t count, bool stop_at_end) {
+  const uint64_t limit = model_.info().position_limit;
+  while (written_ < count) {
+    if (interrupted()) {
+      finish_ = Finish::kInterrupted;
+      return {};
+    }
+    if (limit != 0 && session_.position() >= limit) {
+      finish_ = Finish::kPositionLimit;
+      return {};
+    }
+    const Clock::time_point start = Clock::now();
+    Result<TokenId> id = session_.step(sampler_);
+    if (!id.ok()) {
+      if (id.status().code() != StatusCode::kCancelled || !interrupted()) return id.status();
+      continue;  // to the check above
+    }
+    bool printed = true;
+    if (is_end(id.value())) {
+      if (stop_at_end) {
+        finish_ = Finish::kEndOfText;
+        return {};
+      }
+      const Status begun = begin_new_text();
+      if (!begun.ok() && begun.code() != StatusCode::kCancelled) return begun;
+      write_seconds_ += std::chrono::duration<double>(Clock::now() - start).count();
+      printed = emit_end_of_text(id.value());
+    } else {
+      write_seconds_ += std::chrono::duration<double>(Clock::now() - start).count();
+      printed = emit(id.value());
+    }
+    written_++;
+    if (!printed) {
+      finish_ = Finish::kOutputClosed;
+      return {};
+    }
+  }
+  return {};
+}
+
+Outcome Run::write_text(const std::optional<uint64_t>& count) {
+  const Status status = generate(count.value_or(kDefaultTokens), !count.has_value());
+  const std::string rest(stream_.finish());
+  if (!json_) {
+    if (!rest.empty()) print(rest);
+    if (line_open_) print("\n");
+  } else if (status.ok()) {
+    print(json_line({{"type", "summary"},
+                     {"text", rest},
+                     {"finish_reason", finish_name(finish_)},
+                     {"prompt_tokens", prompt_tokens_},
+                     {"generated_tokens", written_},
+                     {"prefill_seconds", prompt_seconds_},
+                     {"prefill_tokens_per_second", rate(prompt_tokens_, prompt_seconds_)},
+                     {"decode_seconds", write_seconds_},
+                     {"decode_tokens_per_second", rate(written_, write_seconds_)},
+                     {"state_bytes", model_.info().state_bytes},
+                     {"threads", model_.info().threads},
+                     {"isa", model_.info().isa},
+                     {"seed", sampler_.options().seed}}));
+  }
+  if (status.ok() && finish_ == Finish::kPositionLimit && count) {
+    return {kExitFailure, "the model reads at most " + with_commas(model_.info().position_limit) +
+                              " tokens; " + with_commas(written_) + " of " + with_commas(*count) +
+                              " were written"};
+  }
+  return status;
+}
+
+void Run::print_summary() {
+  const auto line = [](uint64_t tokens, double seconds) {
+    std::string words = with_commas(tokens) + (tokens == 1 ? " token" : " tokens");
+    if (tokens == 0) return words;
+    return words + " in " + seconds_words(seconds) + ", " + short_number(rate(tokens, seconds)) +
+           " tokens/s";
+  };
+  const ModelInfo& info = model_.info();
+  say("");
+  say("prompt   " + line(prompt_tokens_, prompt_seconds_));
+  say("written  " + line(written_, write_seconds_) +
+      (finish_ == Finish::kEndOfText       ? ", end of text"
+       : finish_ == Finish::kPositionLimit ? ", the most that this model reads"
+       : finish_ == Finish::kInterrupted   ? ", interrupted"
+                                           : ""));
+  say("state    " + bytes_words(info.state_bytes) + ", the same after any number of tokens");
+  say("seed     " + std::to_string(sampler_.options().seed) + "  (--seed " +
+      std::to_string(sampler_.options().seed) + " writes this text again)");
+}
+
+Outcome prompt_text(const RunOptions& options, std::string* text) {
+  if (options.prompt) {
+    *text = *options.prompt;
+    return {};
+  }
+  const std::string path = !options.prompt_file.empty() ? options.prompt_file
+                           : is_terminal(STDIN_FILENO)  ? ""
+                                                        : "-";
+  if (path.empty()) return {};
+  MOKA_ASSIGN_OR_RETURN(*text, read_text(path));
+  if (!text->empty() && text->back() == '\n') text->pop_back();
+  if (!text->empty() && text->back() == '\r') text->pop_back();
+  return {};
+}
+
+Outcome run(const RunOptions& options) {
+  OpenedModel opened = open_model(options.model, options.threads);
+  if (!opened.model) return opened.outcome;
+  const Model& model = *opened.model;
+  if (!model.has_tokenizer()) {
+    return {kExitUnsupported, options.model +
+                                  ": the model has no tokenizer, so it cannot read text; "
+                                  "`moka logits` takes token ids"};
+  }
+  Result<Sampler> sampler =
+      Sampler::create(sampling_of(options, model.info().sampling), model.info().outputs);
+  if (!sampler.ok()) return Outcome::of_arguments(sampler.status());
+  MOKA_ASSIGN_OR_RETURN(Session session, model.new_session());
+  const CancelOnInterrupt cancel(&session);
+
+  std::string text;
+  Outcome outcome = prompt_text(options, &text);
+  if (outcome.exit_code != kExitOk) return outcome;
+
+  Run run(model, session, sampler.value(), options.json);
+  outcome = run.read_prompt(text);
+  if (outcome.exit_code != kExitOk) return outcome;
+  outcome = run.write_text(options.count);
+  if (run.finish() == Finish::kOutputClosed) return outcome;  // quiet
+  run.print_summary();
+  if (run.finish() == Finish::kInterrupted) return {kExitInterrupted, ""};
+  return outcome;
+}
+
+}  // namespace
+
+Verb add_run(CLI::App& moka) {
+  auto options = std::make_shared<RunOptions>();
+  RunOptions* o = options.get();
+  CLI::App* app =
+      add_verb(moka, "run", "Write how a text goes on", kDescription, kExamples, kExitNotes);
+  add_model_argument(app, &o->model);
+  CLI::Option* prompt = app->add_option_function<std::string>(
+      "-p,--prompt", [o](const std::string& text) { o->prompt = text; }, "The text to go on from");
+  app->add_option("-f,--file", o->prompt_file, "Read the prompt from a file; - is stdin")
+      ->type_name("FILE")
+      ->excludes(prompt);
+  prompt->take_last()->type_name("TEXT");
+  add_whole(
+      app, "-n,--tokens", [o](uint64_t n) { o->count = n; },
+      "Write exactly N tokens (default: to the end of the text, at most 512)");
+  CLI::Option* temperature = add_number(
+      app, "--temperature", [o](double x) { o->temperature = static_cast<float>(x); },
+      "0 takes the most likely token; higher is more varied", 0, 100);
+  add_whole(
+      app, "--top-k", [o](uint64_t n) { o->top_k = static_cast<uint32_t>(n); },
+      "Choose among the N most likely tokens; 0 is all", 0, UINT32_MAX);
+  add_number(
+      app, "--top-p", [o](double x) { o->top_p = static_cast<float>(x); },
+      "Choose among the most likely tokens that together have probability X; 1 is all", 0, 1);
+  add_number(
+      app, "--min-p", [o](double x) { o->min_p = static_cast<float>(x); },
+      "Leave out tokens less than X times as likely as the most likely one; 0 is none", 0, 1);
+  add_number(
+      app, "--repeat-penalty", [o](double x) { o->repeat_penalty = static_cast<float>(x); },
+      "Make recent tokens less likely; 1 is off, 1.1 is mild", 0.01, 100);
+  add_whole(
+      app, "--repeat-window", [o](uint64_t n) { o->repeat_window = static_cast<uint32_t>(n); },
+      "How many recent tokens the penalty looks at", 0, 65536);
+  app->add_flag("--greedy", o->greedy, "The same as --temperature 0")->excludes(temperature);
+  add_whole(
+      app, "--seed", [o](uint64_t n) { o->seed = n; },
+      "Seed of the random choices (default: another one each time; the summary shows it)");
+  add_threads_option(app, &o->threads);
+  add_json_flag(app, &o->json, "One JSON object per line on stdout");
+  return {app, [options] { return run(*options); }};
+}
+
+}  // namespace moka::cli

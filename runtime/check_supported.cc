@@ -1,0 +1,107 @@
+// check_supported: the line between what the format can say and what this version runs. When a
+// member learns to run, its refusal here goes, and nothing else in the loader changes.
+#include <string>
+
+#include "runtime/features.h"
+#include "runtime/model_spec.h"
+
+namespace moka {
+namespace {
+
+class SupportChecker {
+ public:
+  SupportChecker(const ModelSpec& spec, const std::string& where) : spec_(spec), where_(where) {}
+
+  Status check() const {
+    if (!std::holds_alternative<TokenInput>(spec_.input)) {
+      return refuse("the model", std::string("reads the input '") + member_name(spec_.input) + "'");
+    }
+    for (size_t i = 0; i < spec_.blocks.size(); ++i) {
+      const std::string place = "block " + std::to_string(i);
+      MOKA_RETURN_IF_ERROR(std::visit([&](const auto& mixer) { return check_mixer(place, mixer); },
+                                      spec_.blocks[i].mixer));
+    }
+    if (!std::holds_alternative<std::monostate>(spec_.head) &&
+        !std::holds_alternative<LanguageHead>(spec_.head)) {
+      return refuse("the model", std::string("has the head '") + member_name(spec_.head) + "'");
+    }
+    return check_tensors();
+  }
+
+ private:
+  Status refuse(const std::string& place, const std::string& what) const {
+    return Status(StatusCode::kUnsupported, where_ + ": " + place + " " + what +
+                                                ", which this version of Moka cannot run yet");
+  }
+
+  Status check_kv_heads(const std::string& place, uint32_t heads, uint32_t kv_heads) const {
+    if (kv_heads == 0 || kv_heads == heads) return Status();
+    return refuse(place, "shares " + std::to_string(kv_heads) + " kv_heads among " +
+                             std::to_string(heads) + " heads");
+  }
+
+  Status check_mixer(const std::string& place, const LatteMixer& mixer) const {
+    if (mixer.source == Source::kMemory) {
+      return refuse(place, "uses the mixer 'latte' with source 'memory' (cross attention)");
+    }
+    if (!mixer.causal)
+      return refuse(place, "uses the mixer 'latte' with causal off (bidirectional)");
+    return Status();
+  }
+
+  Status check_mixer(const std::string& place, const WindowMixer& mixer) const {
+    return check_kv_heads(place, mixer.heads, mixer.kv_heads);
+  }
+
+  Status check_mixer(const std::string& place, const MacchiatoMixer& mixer) const {
+    if (mixer.latent_scope != LatentScope::kAll) {
+      return refuse(place, "uses the mixer 'macchiato' with latent_scope 'outside_window'");
+    }
+    if (mixer.vapor_on_local)
+      return refuse(place, "uses the mixer 'macchiato' with vapor_on_local");
+    return check_kv_heads(place, mixer.heads, mixer.kv_heads);
+  }
+
+  Status check_mixer(const std::string& place, const SoftmaxMixer&) const {
+    return refuse(place, "uses the mixer 'softmax'");
+  }
+
+  Status check_mixer(const std::string& place, const LinformerMixer&) const {
+    return refuse(place, "uses the mixer 'linformer'");
+  }
+
+  Status check_tensors() const {
+    for (const Tensor& tensor : spec_.tensors) {
+      const std::string place = "tensor '" + tensor.name + "'";
+      const std::string type = std::string("has type ") + dtype_name(tensor.dtype);
+      switch (tensor.dtype) {
+        case DType::kF32:
+        case DType::kF16:
+        case DType::kBF16: break;
+        case DType::kI8:
+          if (tensor.quantization != Quantization::kPerChannel) {
+            return refuse(place, type + " with scales per block");
+          }
+          break;
+        default: return refuse(place, type);
+      }
+    }
+    const Tensor* positions = spec_.tensor(spec_.positions.table);
+    if (positions != nullptr && positions->dtype != DType::kF32) {
+      return refuse("the table of learned positions",
+                    std::string("has type ") + dtype_name(positions->dtype));
+    }
+    return Status();
+  }
+
+  const ModelSpec& spec_;
+  const std::string& where_;
+};
+
+}  // namespace
+
+Status check_supported(const ModelSpec& spec, const std::string& where) {
+  return SupportChecker(spec, where).check();
+}
+
+}  // namespace moka

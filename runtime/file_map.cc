@@ -1,0 +1,162 @@
+#include "runtime/file_map.h"
+
+#include <cerrno>
+#include <limits>
+#include <system_error>
+
+#ifdef _WIN32
+#ifndef NOMINMAX
+#define NOMINMAX
+#endif
+#include <windows.h>
+#else
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#endif
+
+namespace moka {
+namespace {
+
+#ifdef _WIN32
+int last_error() { return static_cast<int>(GetLastError()); }
+bool is_missing(int error) {
+  return error == ERROR_FILE_NOT_FOUND || error == ERROR_PATH_NOT_FOUND;
+}
+#else
+int last_error() { return errno; }
+bool is_missing(int error) { return error == ENOENT || error == ENOTDIR; }
+#endif
+
+Status system_failure(const std::string& path, const char* action, int error) {
+  const StatusCode code = is_missing(error) ? StatusCode::kNotFound : StatusCode::kIo;
+  return Status(code, path + ": cannot " + action + ": " + std::system_category().message(error));
+}
+
+Status not_regular(const std::string& path, const char* what) {
+  return Status(StatusCode::kInvalidArgument,
+                path + ": is " + what + "; a model is a regular file, because it is mapped");
+}
+
+Status too_large(const std::string& path, uint64_t size) {
+  return Status(StatusCode::kOutOfMemory, path + ": has " + std::to_string(size) +
+                                              " bytes, more than this process can address");
+}
+
+}  // namespace
+
+#ifdef _WIN32
+
+namespace {
+
+// Closes a handle at the end of the scope. A view outlives the handles it was made from.
+struct Handle {
+  HANDLE value;
+  ~Handle() {
+    if (value != nullptr && value != INVALID_HANDLE_VALUE) CloseHandle(value);
+  }
+};
+
+std::wstring wide(const std::string& utf8) {
+  const int size = static_cast<int>(utf8.size());
+  std::wstring text(
+      static_cast<size_t>(MultiByteToWideChar(CP_UTF8, 0, utf8.data(), size, nullptr, 0)), L'\0');
+  MultiByteToWideChar(CP_UTF8, 0, utf8.data(), size, text.data(), static_cast<int>(text.size()));
+  return text;
+}
+
+}  // namespace
+
+Result<std::shared_ptr<FileMap>> FileMap::open(const std::string& path) {
+  const Handle file{CreateFileW(wide(path).c_str(), GENERIC_READ,
+                                FILE_SHARE_READ | FILE_SHARE_DELETE, nullptr, OPEN_EXISTING,
+                                FILE_ATTRIBUTE_NORMAL, nullptr)};
+  if (file.value == INVALID_HANDLE_VALUE) return system_failure(path, "open", last_error());
+  if (GetFileType(file.value) != FILE_TYPE_DISK) return not_regular(path, "a device or a pipe");
+  LARGE_INTEGER size;
+  if (!GetFileSizeEx(file.value, &size)) return system_failure(path, "read the size", last_error());
+  const uint64_t bytes = static_cast<uint64_t>(size.QuadPart);
+  if (bytes > std::numeric_limits<size_t>::max() / 2) return too_large(path, bytes);
+  if (bytes == 0) return std::shared_ptr<FileMap>(new FileMap(nullptr, 0));
+  const Handle mapping{CreateFileMappingW(file.value, nullptr, PAGE_READONLY, 0, 0, nullptr)};
+  if (mapping.value == nullptr) return system_failure(path, "map", last_error());
+  const void* view = MapViewOfFile(mapping.value, FILE_MAP_READ, 0, 0, 0);
+  if (view == nullptr) return system_failure(path, "map", last_error());
+  return std::shared_ptr<FileMap>(
+      new FileMap(static_cast<const uint8_t*>(view), static_cast<size_t>(bytes)));
+}
+
+FileMap::~FileMap() {
+  if (data_ != nullptr) UnmapViewOfFile(data_);
+}
+
+void FileMap::release(const void*, size_t) const {}
+
+#else
+
+namespace {
+
+struct Descriptor {
+  int value;
+  ~Descriptor() {
+    if (value >= 0) ::close(value);
+  }
+};
+
+int open_for_reading(const char* path) {
+  // Without O_NONBLOCK, opening a pipe that nobody writes to would wait for ever.
+  int descriptor = -1;
+  do {
+    descriptor = ::open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+  } while (descriptor < 0 && errno == EINTR);
+  return descriptor;
+}
+
+}  // namespace
+
+Result<std::shared_ptr<FileMap>> FileMap::open(const std::string& path) {
+  const Descriptor file{open_for_reading(path.c_str())};
+  if (file.value < 0) return system_failure(path, "open", last_error());
+  struct stat info = {};
+  if (::fstat(file.value, &info) != 0) return system_failure(path, "read the size", last_error());
+  if (S_ISDIR(info.st_mode)) return not_regular(path, "a folder");
+  if (!S_ISREG(info.st_mode)) return not_regular(path, "a device or a pipe");
+  const uint64_t bytes = static_cast<uint64_t>(info.st_size);
+  if (bytes > std::numeric_limits<size_t>::max() / 2) return too_large(path, bytes);
+  if (bytes == 0) return std::shared_ptr<FileMap>(new FileMap(nullptr, 0));
+  void* view = ::mmap(nullptr, static_cast<size_t>(bytes), PROT_READ, MAP_PRIVATE, file.value, 0);
+  if (view == MAP_FAILED) {
+    if (errno == ENOMEM) return too_large(path, bytes);
+    return system_failure(path, "map", last_error());
+  }
+  return std::shared_ptr<FileMap>(
+      new FileMap(static_cast<const uint8_t*>(view), static_cast<size_t>(bytes)));
+}
+
+FileMap::~FileMap() {
+  if (data_ != nullptr) ::munmap(const_cast<uint8_t*>(data_), size_);
+}
+
+void FileMap::release(const void* begin, size_t size) const {
+#ifdef MADV_DONTNEED
+  const long page_size = ::sysconf(_SC_PAGESIZE);
+  if (data_ == nullptr || page_size <= 0) return;
+  const uintptr_t page = static_cast<uintptr_t>(page_size);
+  const uintptr_t address = reinterpret_cast<uintptr_t>(begin);
+  const uintptr_t first = (address + page - 1) / page * page;
+  const uintptr_t last = (address + size) / page * page;
+  // Only hints: a refusal leaves the pages where they are.
+  if (first < last) {
+    ::madvise(const_cast<uint8_t*>(data_) + (first - reinterpret_cast<uintptr_t>(data_)),
+              last - first, MADV_DONTNEED);
+  }
+#else
+  (void)begin;
+  (void)size;
+#endif
+}
+
+#endif  // _WIN32
+
+}  // namespace moka

@@ -1,0 +1,101 @@
+// Model: an opened .moka file. Executor: threads, operators and scratch that run it.
+//
+// A Model is a cheap handle to immutable, reference-counted data; any number of threads may use it.
+// An Executor runs one call at a time and locks itself, so sessions on several threads may share
+// one; make more Executors to run calls side by side. Packed weights belong to the Model and are
+// shared by all its Executors.
+#ifndef MOKA_MODEL_H_
+#define MOKA_MODEL_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "moka/sampler.h"
+#include "moka/span.h"
+#include "moka/status.h"
+#include "moka/tokenizer.h"
+
+namespace moka {
+
+class Session;
+struct ModelSpec;  // runtime/model_spec.h: the model as data
+struct ModelData;  // runtime/model_data.h
+class ExecutorImpl;
+
+struct ExecutorOptions {
+  int threads = 0;       // 0: one per core, at most 4
+  uint32_t chunk = 64;   // prompt tokens read at once, 1 to 1024
+};
+
+struct OpenOptions {
+  ExecutorOptions executor;   // of the model's default Executor
+  const char* isa = nullptr;  // "scalar", "avx2", "avx512", "neon"; null: MOKA_ISA, else the best here
+};
+
+struct ModelInfo {
+  std::string name;
+  std::string architecture;      // "macchiato language model, 8 layers of width 384"
+  uint32_t width = 0;            // D
+  uint32_t layers = 0;
+  uint32_t vocab_size = 0;       // 0 for models that do not read tokens
+  uint32_t outputs = 0;          // floats in a row of logits
+  uint64_t parameters = 0;       // numbers in the tensors, shared ones once
+  uint64_t weight_bytes = 0;     // of the tensors in the file
+  uint64_t state_bytes = 0;      // memory of one session's state
+  uint64_t position_limit = 0;   // tokens a session may read; 0: no limit
+  uint64_t fingerprint = 0;      // of the file; sessions are restored only into an equal one
+  const char* isa = "";          // kernel table in use
+  int threads = 0;               // of the default Executor
+  SamplerOptions sampling;       // recommended by the model's author
+};
+
+class Executor {
+ public:
+  Executor() = default;
+  // Bytes of scratch memory, packed weights not counted.
+  size_t scratch_bytes() const;
+  int threads() const;
+
+ private:
+  friend class Model;
+  friend class Session;
+  explicit Executor(std::shared_ptr<ExecutorImpl> impl) : impl_(std::move(impl)) {}
+  std::shared_ptr<ExecutorImpl> impl_;
+};
+
+class Model {
+ public:
+  // Maps and checks the file, packs its weights, makes the default Executor.
+  // kNotFound, kIo, kCorrupt, kVersion, kUnsupported (the message names the member), kOutOfMemory.
+  static Result<Model> open(const std::string& path, const OpenOptions& options = {});
+  // The same from memory, which must outlive the Model and be 64-byte aligned.
+  static Result<Model> open_memory(Span<const uint8_t> bytes, const OpenOptions& options = {});
+  // From a specification whose tensors point at memory that outlives the Model.
+  static Result<Model> from_spec(ModelSpec spec, const OpenOptions& options = {});
+
+  const ModelInfo& info() const;
+  const ModelSpec& spec() const;
+  bool has_tokenizer() const;
+  const Tokenizer& tokenizer() const;  // only when has_tokenizer()
+  const Executor& executor() const;    // the default one
+
+  Result<Executor> new_executor(const ExecutorOptions& options) const;
+  // A session on the default Executor, or on `executor`, which must be of this model.
+  Result<Session> new_session() const;
+  Result<Session> new_session(const Executor& executor) const;
+
+ private:
+  friend class Session;
+  static Result<Model> finish_open(std::shared_ptr<ModelData> data, const OpenOptions& options,
+                                   const std::string& where);
+  explicit Model(std::shared_ptr<const ModelData> data, Executor executor)
+      : data_(std::move(data)), executor_(std::move(executor)) {}
+  std::shared_ptr<const ModelData> data_;
+  Executor executor_;
+};
+
+}  // namespace moka
+
+#endif  // MOKA_MODEL_H_

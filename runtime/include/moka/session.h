@@ -1,0 +1,88 @@
+// Session: one sequence being read and written: a position and one flat state of constant size.
+//
+//   auto model = moka::Model::open("stories.moka");             // check model.ok()
+//   auto session = model.value().new_session();
+//   std::vector<moka::TokenId> ids;
+//   model.value().tokenizer().encode("Once upon a time", &ids);
+//   session.value().append(ids);
+//   auto sampler = moka::Sampler::create({}, model.value().info().vocab_size);
+//   auto token = session.value().step(sampler.value());          // samples and reads it
+//
+// One thread at a time uses a Session, no matter which; cancel() alone may come from any thread. A
+// Session keeps its Model and Executor alive. A call that fails or is cancelled leaves the session
+// as it was before the call. step() and append() of up to a chunk allocate nothing.
+#ifndef MOKA_SESSION_H_
+#define MOKA_SESSION_H_
+
+#include <atomic>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "moka/model.h"
+#include "moka/sampler.h"
+#include "moka/span.h"
+#include "moka/status.h"
+
+namespace moka {
+
+struct SessionImpl;
+
+// Receives `rows` rows of logits, row i that of the token at `first + i` of the appended tokens.
+// Rows are `stride` floats apart. Return a failure to end the call with it.
+using LogitsSink = std::function<Status(size_t first, size_t rows, const float* logits, size_t stride)>;
+
+class Session {
+ public:
+  Session(Session&&) noexcept;
+  Session& operator=(Session&&) noexcept;
+  ~Session();
+
+  // Reads tokens; afterwards logits() is the row of the last one. Reads in chunks; a chunk is the
+  // unit in which cancel() is noticed. kOutOfRange names a token outside the vocabulary or the
+  // position limit of the model.
+  Status append(Span<const TokenId> tokens);
+  // The same, and every row goes to `sink`. A call that the sink ends leaves the session as it was.
+  Status append(Span<const TokenId> tokens, const LogitsSink& sink);
+
+  // Samples from logits(), reads the sampled token, returns it. kFailedPrecondition before the
+  // first append.
+  Result<TokenId> step(Sampler& sampler);
+
+  // Scores of the next token: info().outputs floats, valid until the next call that changes the
+  // session. Empty before the first append.
+  Span<const float> logits() const;
+
+  uint64_t position() const;  // tokens read since the start or reset()
+
+  // An independent copy on the same Executor.
+  Result<Session> fork() const;
+
+  // The session as bytes: position, state, last output, the model's fingerprint, a checksum. The
+  // bytes are the same on every platform and instruction set.
+  Result<std::vector<uint8_t>> save() const;
+  // kCorrupt for damaged bytes, kFailedPrecondition for another model's.
+  Status restore(Span<const uint8_t> bytes);
+  // The same through a file, written under a temporary name, synced and renamed.
+  Status save_file(const std::string& path) const;
+  Status restore_file(const std::string& path);
+
+  void reset();
+
+  // Ends the running append() or step() with kCancelled at the next chunk; any thread. If none is
+  // running, the next one ends at once. The request is used up by the call that it ends.
+  void cancel() noexcept;
+
+  const Model& model() const;
+
+ private:
+  friend class Model;
+  explicit Session(std::unique_ptr<SessionImpl> impl);
+  std::unique_ptr<SessionImpl> impl_;
+};
+
+}  // namespace moka
+
+#endif  // MOKA_SESSION_H_

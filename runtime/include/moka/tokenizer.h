@@ -1,0 +1,77 @@
+// Tokenizer: text to token ids and back, by the rules that the model file carries.
+//
+// Immutable after create(); any number of threads may use one.
+#ifndef MOKA_TOKENIZER_H_
+#define MOKA_TOKENIZER_H_
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "moka/span.h"
+#include "moka/status.h"
+
+namespace moka {
+
+using TokenId = int32_t;
+
+struct TokenizerSpec;  // runtime/model_spec.h
+
+class Tokenizer {
+ public:
+  // kUnsupported names the rule that this build cannot run; kCorrupt names the inconsistent field.
+  static Result<Tokenizer> create(TokenizerSpec spec);
+
+  Tokenizer(Tokenizer&&) noexcept;
+  Tokenizer& operator=(Tokenizer&&) noexcept;
+  ~Tokenizer();
+
+  // Number of ids, special tokens included.
+  size_t vocab_size() const;
+
+  // Appends the ids of `text` to `ids`. Bytes that are not UTF-8 are encoded as they are where the
+  // vocabulary has all bytes; otherwise kInvalidArgument gives their offset. With `parse_special`,
+  // special tokens that appear in the text (such as <|endoftext|>) become their ids; without it
+  // they are plain text. No bos or eos is added.
+  Status encode(std::string_view text, std::vector<TokenId>* ids, bool parse_special = true) const;
+
+  // Bytes of the ids, one after the other; control tokens are left out. Not necessarily UTF-8.
+  Result<std::string> decode(Span<const TokenId> ids) const;
+
+  // Bytes of one token; a special token's text. Empty for an id that is out of range.
+  std::string_view piece(TokenId id) const;
+  bool is_control(TokenId id) const;  // left out of decoded text
+
+  // -1 where the model has none.
+  TokenId bos_id() const;
+  TokenId eos_id() const;
+  TokenId pad_id() const;
+  TokenId unknown_id() const;
+
+ private:
+  struct Impl;
+  explicit Tokenizer(std::unique_ptr<Impl> impl);
+  std::unique_ptr<Impl> impl_;
+};
+
+// Gathers the bytes of streamed tokens and gives them out in whole UTF-8 code points only. A byte
+// that can never become UTF-8 is given out as U+FFFD. One stream serves one thread.
+class TextStream {
+ public:
+  explicit TextStream(const Tokenizer& tokenizer) : tokenizer_(&tokenizer) {}
+  // The text that `id` completes; may be empty. The view is valid until the next call.
+  std::string_view push(TokenId id);
+  // What is left when the stream ends: an incomplete code point becomes U+FFFD.
+  std::string_view finish();
+
+ private:
+  const Tokenizer* tokenizer_;
+  std::string pending_;
+  std::string out_;
+};
+
+}  // namespace moka
+
+#endif  // MOKA_TOKENIZER_H_

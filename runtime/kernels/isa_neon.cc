@@ -1,0 +1,63 @@
+// Kernel table for AArch64 Advanced SIMD (every 64-bit Arm): four floats at a time.
+#include "runtime/kernels/isa.h"
+
+#if defined(__aarch64__)
+
+#include <arm_neon.h>
+
+namespace moka {
+namespace isa_neon {
+
+struct Vec {
+  using R = float32x4_t;
+  static constexpr size_t kWidth = 4;
+  static R load(const float* p) { return vld1q_f32(p); }
+  static void store(float* p, R v) { vst1q_f32(p, v); }
+  static R set(float v) { return vdupq_n_f32(v); }
+  static R add(R a, R b) { return vaddq_f32(a, b); }
+  static R sub(R a, R b) { return vsubq_f32(a, b); }
+  static R mul(R a, R b) { return vmulq_f32(a, b); }
+  static R div(R a, R b) { return vdivq_f32(a, b); }
+  static R fma(R a, R b, R c) { return vfmaq_f32(c, a, b); }
+  static R max(R a, R b) { return vmaxq_f32(a, b); }
+  static R min(R a, R b) { return vminq_f32(a, b); }
+  static R round(R v) { return vrndnq_f32(v); }
+  static R exp2_integer(R n) {
+    const int32x4_t biased = vaddq_s32(vcvtq_s32_f32(n), vdupq_n_s32(127));
+    return vreinterpretq_f32_s32(vshlq_n_s32(biased, 23));
+  }
+  static R keep_from(R x, R limit, R value) {
+    return vreinterpretq_f32_u32(vandq_u32(vcgeq_f32(x, limit), vreinterpretq_u32_f32(value)));
+  }
+  static float sum(R v) { return vaddvq_f32(v); }
+  static float largest(R v) { return vmaxvq_f32(v); }
+  static R load_i8(const int8_t* p) {
+    // Four bytes, not eight: the array may end here.
+    uint32_t four;
+    std::memcpy(&four, p, sizeof(four));
+    const int8x8_t bytes = vreinterpret_s8_u32(vdup_n_u32(four));
+    return vcvtq_f32_s32(vmovl_s16(vget_low_s16(vmovl_s8(bytes))));
+  }
+  static R load_f16(const uint16_t* p) { return vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(p))); }
+};
+
+constexpr size_t kTileRows = 4;  // 4 x 4 accumulators, 4 of B, 1 of A in 32 registers
+constexpr size_t kTileCols = 4;
+constexpr char kName[] = "neon";
+constexpr uint32_t kNeeds = kCpuNeon;
+
+#include "runtime/kernels/body-inl.h"
+
+}  // namespace isa_neon
+
+const Kernels* kernels_neon() { return &isa_neon::kTable; }
+
+}  // namespace moka
+
+#else
+
+namespace moka {
+const Kernels* kernels_neon() { return nullptr; }
+}  // namespace moka
+
+#endif

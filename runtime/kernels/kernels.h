@@ -1,0 +1,167 @@
+// Moka's own compute kernels: what no library has, and the pointwise work around it.
+//
+// Every kernel has one generic body in a *-inl.h file, written over a small vector type. A file per
+// instruction set (isa_*.cc) defines that type, includes the bodies inside its target region and
+// fills one table. The table is chosen once, when a model is opened (select.cc). A new kernel is a
+// pointer here, a body, and one line in table-inl.h; tests and benchmarks walk the tables.
+//
+// Contracts, unless a kernel says otherwise: arrays are float32, need no alignment, do not overlap
+// and are not read or written past the extents given. No kernel allocates or keeps state; any number
+// of threads may run one. An element's result does not depend on how many rows a call has.
+#ifndef MOKA_RUNTIME_KERNELS_KERNELS_H_
+#define MOKA_RUNTIME_KERNELS_KERNELS_H_
+
+#include <cstddef>
+#include <cstdint>
+
+#include "moka/span.h"
+#include "moka/status.h"
+
+namespace moka {
+
+// Rows that vector code walks are padded to this many floats (64 bytes), the same for every
+// instruction set, so that the layout of a session does not depend on the machine.
+constexpr size_t kRowPad = 16;
+
+constexpr size_t pad_row(size_t n) { return (n + kRowPad - 1) / kRowPad * kRowPad; }
+
+// Which part of a product a triangular matrix leaves out.
+enum class Triangle {
+  kFull,
+  kLowerOutput,  // only columns j <= i of the output are wanted; others hold anything
+  kLowerInput,   // columns j > i + shift of A are zero; most of them are not read
+};
+
+// C (m x n) = A (m x k) B (k x n), or C += with `accumulate`. Row-major, strides in floats.
+struct GemmArgs {
+  size_t m = 0, n = 0, k = 0;
+  const float* a = nullptr;
+  size_t lda = 0;
+  const float* b = nullptr;
+  size_t ldb = 0;
+  float* c = nullptr;
+  size_t ldc = 0;
+  bool accumulate = false;
+  Triangle triangle = Triangle::kFull;
+  size_t shift = 0;
+};
+
+// One head of causal latent attention over `n` tokens (Latte paper; step form and chunk form).
+// State of the head: m[lh] running maximum of the keys (lowest float when empty), z[lh] the sum of
+// exp(k - m), s[lh][dh_pad] the same sum weighted by the values. Pad columns of v are zero.
+struct LatentArgs {
+  size_t n = 0;
+  size_t lh = 0;      // latents of the head
+  size_t dh_pad = 0;  // value channels of the head, padded
+  const float* p = nullptr;  // mixture weights, row t at p + t * p_stride
+  size_t p_stride = 0;
+  const float* k = nullptr;  // keys (logits)
+  size_t k_stride = 0;
+  const float* v = nullptr;  // values, rows of dh_pad
+  size_t v_stride = 0;
+  float* m = nullptr;
+  float* z = nullptr;
+  float* s = nullptr;
+  float* y = nullptr;  // out: rows of dh_pad
+  size_t y_stride = 0;
+  float* scratch = nullptr;  // latent_scratch(n, lh) floats
+};
+
+constexpr size_t latent_scratch(size_t n, size_t lh) {
+  return 2 * n * pad_row(lh) + lh * pad_row(n) + n * pad_row(n) + 3 * pad_row(lh);
+}
+
+// How far the running maximum of a key may climb inside a chunk after its first token: Z stays
+// above exp(-60), far from underflow. A chunk that climbs more is halved.
+constexpr float kJumpLimit = 60.0f;
+
+// One head of sliding-window softmax attention over `n` tokens at positions pos ... pos + n - 1.
+// The ring holds the last `capacity` tokens, token at position i in slot i % capacity:
+// ring_k[dh][capacity_pad] is transposed, so that scores are vectors over tokens.
+struct WindowArgs {
+  size_t n = 0;
+  size_t dh = 0, dh_pad = 0;
+  size_t capacity = 0;
+  uint64_t position = 0;
+  const float* q = nullptr;  // queries, rotated
+  size_t q_stride = 0;
+  const float* k = nullptr;  // keys, rotated
+  size_t k_stride = 0;
+  const float* v = nullptr;  // values, rows of dh_pad
+  size_t v_stride = 0;
+  float* ring_k = nullptr;
+  float* ring_v = nullptr;   // [capacity][dh_pad]
+  float scale = 1.0f;
+  float softcap = 0.0f;      // 0: none
+  float* y = nullptr;        // out: rows of dh_pad
+  size_t y_stride = 0;
+  float* scratch = nullptr;  // window_scratch(n, capacity, dh, dh_pad) floats
+};
+
+constexpr size_t window_scratch(size_t n, size_t capacity, size_t dh, size_t dh_pad) {
+  return n == 1 ? pad_row(capacity)
+                : (dh + n) * pad_row(capacity + n) + (capacity + n) * dh_pad;
+}
+
+struct Kernels {
+  const char* name;         // "scalar", "avx2", "avx512", "neon"
+  uint32_t needs;           // CpuFeature bits
+
+  void (*gemm)(const GemmArgs& args);
+  void (*latent)(const LatentArgs& args);
+  void (*window)(const WindowArgs& args);
+
+  // Norms of one row of n channels; y may be x. rms: scale[i] + offset multiplies (offset 1 for
+  // unit_offset).
+  void (*rms_norm)(const float* x, const float* scale, float offset, float eps, size_t n, float* y);
+  // Mean and biased variance in two passes.
+  void (*layer_norm)(const float* x, const float* scale, const float* bias, float eps, size_t n,
+                     float* y);
+  void (*affine)(const float* x, const float* scale, const float* bias, size_t n, float* y);
+
+  void (*add)(const float* x, size_t n, float* y);  // y += x
+  void (*gelu)(const float* x, size_t n, float* y);  // tanh form; y may be x
+  void (*silu)(const float* x, size_t n, float* y);  // x * sigmoid(x); y may be x
+  void (*gelu_mul)(const float* x, const float* factor, size_t n, float* y);     // gelu(x) * factor
+  void (*silu_mul)(const float* x, const float* factor, size_t n, float* y);     // silu(x) * factor
+  void (*sigmoid_mul)(const float* x, const float* factor, size_t n, float* y);  // sigmoid(x) * factor
+
+  // p = softmax(scale * [gate, q]) over n + 1 logits, or over the n of q when gate is null. The
+  // weight of the gate goes to *p_gate, the others to p.
+  void (*mixture)(const float* q, const float* gate, float scale, size_t n, float* p, float* p_gate);
+
+  // y = y + w * x, used to blend the local component into the latent one.
+  void (*add_scaled)(const float* x, float w, size_t n, float* y);
+
+  // Pairs (i, i + half) of x, or (2i, 2i + 1) when interleaved, turned by the angles whose cosines
+  // and sines are given; channels from 2 * half on stay. In place.
+  void (*rotate)(float* x, const float* cosine, const float* sine, size_t half, bool interleaved);
+
+  // Token-table rows and float16 weights to float32.
+  void (*widen_i8)(const int8_t* x, float scale, size_t n, float* y);
+  void (*widen_f16)(const uint16_t* x, size_t n, float* y);
+
+  // Exponential, within 2 units in the last place for x in [-87, 88]; 0 below. y may be x.
+  void (*exp)(const float* x, size_t n, float* y);
+};
+
+// Instruction sets that kernels can ask for.
+enum CpuFeature : uint32_t {
+  kCpuAvx2Fma = 1u << 0,    // AVX2, FMA, F16C
+  kCpuAvx512 = 1u << 1,     // AVX-512 F, BW, DQ, VL
+  kCpuNeon = 1u << 2,       // AArch64 Advanced SIMD
+};
+
+uint32_t cpu_features();
+
+// Tables compiled into this library, best first, whether or not this CPU runs them.
+Span<const Kernels* const> compiled_kernels();
+
+// The table named `isa`; null: the one named by the environment variable MOKA_ISA, else the best
+// that this CPU runs. kInvalidArgument lists the names for an unknown one; kUnsupported when this
+// CPU or build lacks it.
+Result<const Kernels*> select_kernels(const char* isa);
+
+}  // namespace moka
+
+#endif  // MOKA_RUNTIME_KERNELS_KERNELS_H_

@@ -1,0 +1,169 @@
+#include "moka/model.h"
+
+#include <new>
+#include <set>
+#include <string>
+#include <utility>
+#include <variant>
+
+#include "moka/session.h"
+#include "runtime/checksum.h"
+#include "runtime/executor.h"
+#include "runtime/loader.h"
+#include "runtime/model_data.h"
+#include "runtime/state.h"
+
+namespace moka {
+namespace {
+
+const char* mixer_name(const Mixer& mixer) {
+  if (std::holds_alternative<LatteMixer>(mixer)) return "latte";
+  if (std::holds_alternative<WindowMixer>(mixer)) return "window";
+  if (std::holds_alternative<MacchiatoMixer>(mixer)) return "macchiato";
+  if (std::holds_alternative<SoftmaxMixer>(mixer)) return "softmax";
+  return "linformer";
+}
+
+// "macchiato language model, 8 layers of width 384"
+std::string describe(const ModelSpec& spec) {
+  std::string mixers;
+  std::set<std::string> seen;
+  for (const Block& block : spec.blocks) {
+    if (!seen.insert(mixer_name(block.mixer)).second) continue;
+    mixers += (mixers.empty() ? "" : "/") + std::string(mixer_name(block.mixer));
+  }
+  const char* task = std::holds_alternative<LanguageHead>(spec.head) ? "language model" : "encoder";
+  return mixers + " " + task + ", " + std::to_string(spec.blocks.size()) + " layers of width " +
+         std::to_string(spec.width);
+}
+
+// Names a model that came without a file: its tensors' names, shapes and bytes.
+uint64_t fingerprint_of(const ModelSpec& spec) {
+  Xxh3Stream hash;
+  for (const Tensor& tensor : spec.tensors) {
+    hash.update(tensor.name.data(), tensor.name.size());
+    hash.update(tensor.shape.data(), tensor.shape.size() * sizeof(uint32_t));
+    hash.update(tensor.data, static_cast<size_t>(tensor.size));
+    if (tensor.scales != nullptr) hash.update(tensor.scales, static_cast<size_t>(tensor.scale_size));
+  }
+  return hash.digest();
+}
+
+void fill_info(ModelData* data) {
+  const ModelSpec& spec = data->spec;
+  ModelInfo& info = data->info;
+  info.name = spec.metadata.name;
+  info.architecture = describe(spec);
+  info.width = spec.width;
+  info.layers = static_cast<uint32_t>(spec.blocks.size());
+  info.vocab_size = static_cast<uint32_t>(data->plan.vocab_size);
+  info.outputs = static_cast<uint32_t>(data->plan.outputs);
+  for (const Tensor& tensor : spec.tensors) {
+    info.parameters += tensor.elements();
+    info.weight_bytes += tensor.size + tensor.scale_size;
+  }
+  info.state_bytes = data->plan.state_floats * sizeof(float);
+  info.position_limit = data->plan.position_limit;
+  info.isa = data->kernels->name;
+  if (spec.metadata.sampling.has_value()) info.sampling = *spec.metadata.sampling;
+}
+
+// After packing, the mapped originals of the dense weights are dead pages. Rows of a token table
+// that is also the head come back one by one as they are read.
+void release_packed(const ModelData& data) {
+  if (data.map == nullptr) return;
+  for (const DenseLayer& layer : data.weights->layers()) {
+    for (const Tensor* weight : layer.weights) {
+      data.map->release(weight->data, static_cast<size_t>(weight->size));
+    }
+  }
+}
+
+// The parts of open() that do not depend on where the specification came from. `data` has spec, map
+// and info.fingerprint; `where` begins messages.
+Result<std::shared_ptr<ModelData>> prepare(std::shared_ptr<ModelData> data, const OpenOptions& options,
+                                           const std::string& where) {
+  MOKA_RETURN_IF_ERROR(check_supported(data->spec, where));
+  MOKA_ASSIGN_OR_RETURN(data->kernels, select_kernels(options.isa));
+  MOKA_ASSIGN_OR_RETURN(data->weights, PackedWeights::create());
+  data->plan = make_plan(data->spec, *data->weights);
+  if (data->spec.tokenizer.has_value() && data->spec.tokenizer->kind != TokenizerKind::kNone) {
+    // The vocabulary moves into the tokenizer; inspect reads it from the file, not from here.
+    Result<Tokenizer> tokenizer = Tokenizer::create(*data->spec.tokenizer);
+    if (!tokenizer.ok()) {
+      return Status(tokenizer.status().code(), where + ": " + tokenizer.status().message());
+    }
+    data->tokenizer.emplace(std::move(tokenizer).value());
+  }
+  fill_info(data.get());
+  return data;
+}
+
+}  // namespace
+
+Result<Model> Model::open(const std::string& path, const OpenOptions& options) {
+  MOKA_ASSIGN_OR_RETURN(LoadedModel loaded, load_model_file(path));
+  auto data = std::make_shared<ModelData>();
+  data->map = std::move(loaded.map);
+  data->spec = std::move(loaded.spec);
+  data->info.fingerprint = loaded.fingerprint;
+  return finish_open(std::move(data), options, path);
+}
+
+Result<Model> Model::open_memory(Span<const uint8_t> bytes, const OpenOptions& options) {
+  MOKA_ASSIGN_OR_RETURN(LoadedModel loaded, load_model(bytes, "model in memory"));
+  auto data = std::make_shared<ModelData>();
+  data->spec = std::move(loaded.spec);
+  data->info.fingerprint = loaded.fingerprint;
+  return finish_open(std::move(data), options, "model in memory");
+}
+
+Result<Model> Model::from_spec(ModelSpec spec, const OpenOptions& options) {
+  MOKA_RETURN_IF_ERROR(check_spec(spec, "specification"));
+  auto data = std::make_shared<ModelData>();
+  data->spec = std::move(spec);
+  data->info.fingerprint = fingerprint_of(data->spec);
+  return finish_open(std::move(data), options, "specification");
+}
+
+Result<Model> Model::finish_open(std::shared_ptr<ModelData> data, const OpenOptions& options,
+                                 const std::string& where) {
+  MOKA_ASSIGN_OR_RETURN(data, prepare(std::move(data), options, where));
+  MOKA_ASSIGN_OR_RETURN(auto executor, ExecutorImpl::create(data, options.executor));
+  release_packed(*data);
+  data->info.threads = executor->forward().pool().threads();
+  return Model(std::move(data), Executor(std::move(executor)));
+}
+
+const ModelInfo& Model::info() const { return data_->info; }
+const ModelSpec& Model::spec() const { return data_->spec; }
+bool Model::has_tokenizer() const { return data_->tokenizer.has_value(); }
+const Tokenizer& Model::tokenizer() const { return *data_->tokenizer; }
+const Executor& Model::executor() const { return executor_; }
+
+Result<Executor> Model::new_executor(const ExecutorOptions& options) const {
+  MOKA_ASSIGN_OR_RETURN(auto executor, ExecutorImpl::create(data_, options));
+  release_packed(*data_);
+  return Executor(std::move(executor));
+}
+
+Result<Session> Model::new_session() const { return new_session(executor_); }
+
+Result<Session> Model::new_session(const Executor& executor) const {
+  if (executor.impl_ == nullptr || &executor.impl_->model() != data_.get()) {
+    return Status(StatusCode::kInvalidArgument, "the executor was made by another model");
+  }
+  std::unique_ptr<SessionImpl> impl(new (std::nothrow) SessionImpl{*this, executor.impl_, {}, {}});
+  if (impl == nullptr || !impl->state.allocate(data_->plan.state_floats) ||
+      !impl->logits.allocate(data_->plan.outputs)) {
+    return Status(StatusCode::kOutOfMemory,
+                  "no memory for a session of " + std::to_string(data_->info.state_bytes) + " bytes");
+  }
+  reset_state(data_->plan, impl->state.data());
+  return Session(std::move(impl));
+}
+
+size_t Executor::scratch_bytes() const { return impl_->forward().scratch_bytes(); }
+int Executor::threads() const { return impl_->forward().pool().threads(); }
+
+}  // namespace moka

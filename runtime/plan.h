@@ -1,0 +1,118 @@
+// Plan: a ModelSpec made ready to run. Tensor indices have become pointers and dense groups, columns
+// of fused projections and offsets into the session state are fixed. Immutable after make_plan().
+#ifndef MOKA_RUNTIME_PLAN_H_
+#define MOKA_RUNTIME_PLAN_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+#include "moka/status.h"
+#include "runtime/dense.h"
+#include "runtime/model_spec.h"
+
+namespace moka {
+
+struct NormPlan {
+  NormKind kind = NormKind::kNone;
+  const float* scale = nullptr;
+  const float* bias = nullptr;
+  float eps = 0.0f;
+  float offset = 0.0f;  // added to scale: 1 with unit_offset
+};
+
+// Cosines and sines that depend on the position alone; layers with equal settings share one.
+struct RotationPlan {
+  double theta = 0.0;
+  size_t half = 0;  // planes
+};
+
+constexpr size_t kNoRotation = SIZE_MAX;
+
+struct RotationUse {
+  size_t table = kNoRotation;  // index in Plan::rotations
+  bool interleaved = false;
+  int sign = 1;
+  explicit operator bool() const { return table != kNoRotation; }
+};
+
+// Recurrence in front of the query and key projections (spec: recurrent query/key front end).
+struct FrontPlan {
+  FrontKind kind = FrontKind::kNone;
+  bool conv = false, rglru = false;
+  size_t taps = 0;  // K of the convolution
+  const float* conv_weight = nullptr;  // [K][D]
+  const float* conv_bias = nullptr;
+  size_t blocks = 0, block_width = 0;
+  const float* input_gate_weight = nullptr;  // [N][D/N][D/N] as (block, in, out)
+  const float* input_gate_bias = nullptr;
+  const float* a_gate_weight = nullptr;
+  const float* a_gate_bias = nullptr;
+  std::vector<float> decay;  // [D]: c * softplus(a_param)
+};
+
+// Offsets in floats into the session state; see state.h for the arrays themselves.
+struct MixerState {
+  size_t maximum = 0, norm = 0, sum = 0;  // latents
+  size_t keys = 0, values = 0;            // window ring
+  size_t conv = 0, hidden = 0;            // front
+};
+
+struct MixerPlan {
+  const char* name = "";
+  size_t heads = 0;
+  bool latent = false, window = false;  // Macchiato has both
+  size_t dh = 0, dh_pad = 0;            // value channels of a head
+  size_t lh = 0;                        // latents of a head
+  // The fused projection: one row per token, and where each part begins in it.
+  size_t row = 0;
+  size_t q = 0, k = 0, gate = 0, v = 0, local_q = 0, local_k = 0;
+  DenseGroup from_input;  // parts that read the layer's input
+  DenseGroup from_front;  // parts that read the front's output; count 0 without a front
+  DenseGroup out;
+  float score_scale = 1.0f, key_eps = 0.0f;
+  RotationUse vapor, rope;
+  size_t capacity = 0;  // tokens in the window
+  float local_scale = 0.0f, softcap = 0.0f;
+  FrontPlan front;
+  MixerState state;
+};
+
+enum class FeedForwardKind { kNone, kMlp, kGlu, kGated };
+
+struct FeedForwardPlan {
+  FeedForwardKind kind = FeedForwardKind::kNone;
+  Activation activation = Activation::kGeluTanh;
+  size_t width = 0;  // of the hidden layer
+  DenseGroup in, out;
+};
+
+struct BlockPlan {
+  NormPlan before_mixer, after_mixer, before_feed_forward, after_feed_forward;
+  MixerPlan mixer;
+  FeedForwardPlan feed_forward;
+};
+
+struct Plan {
+  size_t width = 0;
+  size_t vocab_size = 0;
+  const Tensor* token_table = nullptr;
+  Positions positions;
+  const Tensor* position_table = nullptr;
+  uint64_t position_limit = 0;  // 0: none
+  std::vector<RotationPlan> rotations;
+  std::vector<BlockPlan> blocks;
+  NormPlan final_norm;
+  bool has_head = false;
+  DenseGroup head;
+  size_t outputs = 0;       // floats per row of logits; the width without a head
+  size_t state_floats = 0;  // of a session
+};
+
+// `spec` has passed check_spec and check_supported, and outlives the plan. Adds its dense layers to
+// `weights`.
+Plan make_plan(const ModelSpec& spec, PackedWeights& weights);
+
+}  // namespace moka
+
+#endif  // MOKA_RUNTIME_PLAN_H_

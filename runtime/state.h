@@ -1,0 +1,55 @@
+// The state of a session: one flat array of floats whose size the model fixes, whatever the number
+// of tokens read.
+//
+// Per layer, at the offsets of MixerPlan::state (every array starts on a 64-byte boundary):
+//   latents  maximum [L], norm [L], sum [H][Lh][Dh padded]      running softmax over all past tokens
+//   window   keys [H][Dh][capacity padded], values [H][capacity][Dh padded]     ring of past tokens
+//   front    conv [K-1][D] last inputs, oldest first; hidden [D] of the RG-LRU
+//
+// I1  maximum is finite; it is the lowest float exactly where norm is 0 (nothing read yet).
+// I2  norm >= 0; after the first token norm >= 1, because the largest key adds exp(0).
+// I3  pad columns of sum and values are 0.
+// I4  slot i % capacity of the ring holds the token at position i; slots never written are 0.
+//
+// The serialised form has no padding and does not depend on the instruction set.
+#ifndef MOKA_RUNTIME_STATE_H_
+#define MOKA_RUNTIME_STATE_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "moka/span.h"
+#include "moka/status.h"
+#include "runtime/plan.h"
+
+namespace moka {
+
+// The empty state, valid as it is: no first token needs a special case.
+void reset_state(const Plan& plan, float* state);
+
+// Bytes of memory of one layer's state, padding included.
+struct LayerStateBytes {
+  uint64_t latents = 0, window = 0, front = 0;
+};
+LayerStateBytes layer_state_bytes(const MixerPlan& mixer, size_t width);
+
+// What save_state writes about the session beside the state.
+struct SessionRecord {
+  uint64_t fingerprint = 0;  // of the model
+  uint64_t position = 0;
+  std::vector<float> logits;  // of the last token; empty at position 0
+};
+
+// Little-endian: "MOKASTAT", version, fingerprint, position, counts, floats, XXH3-64 of it all.
+std::vector<uint8_t> save_state(const Plan& plan, const float* state, const SessionRecord& record);
+
+// Fills `state` (all of it) and `record` only when everything is right. kCorrupt for damaged bytes,
+// kVersion for another version, kFailedPrecondition for another model (record->fingerprint is the
+// expected one on entry).
+Status restore_state(const Plan& plan, Span<const uint8_t> bytes, float* state, SessionRecord* record);
+
+}  // namespace moka
+
+#endif  // MOKA_RUNTIME_STATE_H_
