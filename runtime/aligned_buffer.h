@@ -23,16 +23,16 @@ class AlignedBuffer {
     std::swap(size_, other.size_);
     return *this;
   }
-  ~AlignedBuffer() { ::operator delete(data_, std::align_val_t{64}); }
+  ~AlignedBuffer() { ::operator delete (data_, std::align_val_t{64}); }
 
   // All bytes zero. False when there is no memory; the buffer is then empty.
   [[nodiscard]] bool allocate(size_t count) {
-    ::operator delete(data_, std::align_val_t{64});
+    ::operator delete (data_, std::align_val_t{64});
     data_ = nullptr;
     size_ = 0;
     if (count > (SIZE_MAX - kTail) / sizeof(T)) return false;
     const size_t bytes = count * sizeof(T) + kTail;
-    data_ = static_cast<T*>(::operator new(bytes, std::align_val_t{64}, std::nothrow));
+    data_ = static_cast<T*>(::operator new (bytes, std::align_val_t{64}, std::nothrow));
     if (data_ == nullptr) return false;
     std::memset(static_cast<void*>(data_), 0, bytes);
     size_ = count;

@@ -83,7 +83,7 @@ struct PackedWeights::Store {
 };
 
 PackedWeights::PackedWeights() : store_(new Store()) {
-  store_->provider = {store_.get(),         Store::look_up,  Store::reserve_space, Store::insert,
+  store_->provider = {store_.get(),        Store::look_up, Store::reserve_space, Store::insert,
                       Store::is_finalized, Store::address, Store::destroy};
 }
 PackedWeights::~PackedWeights() = default;
@@ -216,8 +216,8 @@ Status DenseRunner::Impl::create_operator(PackedWeights::Store& store, size_t in
   const xnn_status status =
       layer.kind == DenseKind::kFloat32
           ? xnn_create_fully_connected_nc_f32(layer.in, layer.out, layer.in, layer.row,
-                                              static_cast<const float*>(weights), bias_data, -INFINITY,
-                                              INFINITY, flags, nullptr, &store.provider,
+                                              static_cast<const float*>(weights), bias_data,
+                                              -INFINITY, INFINITY, flags, nullptr, &store.provider,
                                               &operators[index].op)
           : xnn_create_fully_connected_nc_qd8_f32_qc8w(
                 layer.in, layer.out, layer.in, layer.row, store.scales[index].data(),
@@ -247,8 +247,8 @@ Result<std::unique_ptr<DenseRunner>> DenseRunner::create(PackedWeights& weights,
     }
   }
   if (widest > 0) {
-    const xnn_status status = xnn_create_convert_nc_f32_qd8(
-        pool.yields() ? XNN_FLAG_YIELD_WORKERS : 0, &impl->convert);
+    const xnn_status status =
+        xnn_create_convert_nc_f32_qd8(pool.yields() ? XNN_FLAG_YIELD_WORKERS : 0, &impl->convert);
     if (status != xnn_status_success) return xnn_error("create of the int8 conversion", status);
     if (!impl->quantised.allocate(max_rows * widest) ||
         !impl->params.allocate(max_rows + kExtraParams)) {
@@ -304,6 +304,8 @@ Status DenseRunner::run(const DenseGroup& group, size_t rows, const float* x, fl
   return Status();
 }
 
-size_t DenseRunner::scratch_bytes() const { return impl_->quantised.bytes() + impl_->params.bytes(); }
+size_t DenseRunner::scratch_bytes() const {
+  return impl_->quantised.bytes() + impl_->params.bytes();
+}
 
 }  // namespace moka

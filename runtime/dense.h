@@ -48,8 +48,8 @@ class PackedWeights {
   // Adds the layers for `linears` over an input of `in` channels and returns their group. Outputs
   // stand in the order given, starting at `column` of a row of `row` floats; neighbours of equal
   // kind are fused. Called before the first DenseRunner is made.
-  DenseGroup add(const ModelSpec& spec, const std::vector<Linear>& linears, size_t in, size_t column,
-                 size_t row);
+  DenseGroup add(const ModelSpec& spec, const std::vector<Linear>& linears, size_t in,
+                 size_t column, size_t row);
 
   const std::vector<DenseLayer>& layers() const;
   // Bytes of the packed form; 0 before the first DenseRunner is made.

@@ -10,8 +10,8 @@ namespace {
 
 constexpr int kMaxThreads = 256;
 constexpr uint32_t kMaxChunk = 1024;
-constexpr int kDefaultThreads = 4;                       // more rarely pays for one sequence
-constexpr size_t kRowsBytes = size_t{16} << 20;          // bound on the logits kept for a sink
+constexpr int kDefaultThreads = 4;               // more rarely pays for one sequence
+constexpr size_t kRowsBytes = size_t{16} << 20;  // bound on the logits kept for a sink
 
 }  // namespace
 
@@ -30,13 +30,15 @@ Result<std::shared_ptr<ExecutorImpl>> ExecutorImpl::create(std::shared_ptr<const
       options.threads > 0 ? options.threads : std::min(available_cores(), kDefaultThreads);
   std::shared_ptr<ExecutorImpl> executor(new (std::nothrow) ExecutorImpl());
   if (executor == nullptr) return Status(StatusCode::kOutOfMemory, "no memory for an executor");
-  MOKA_ASSIGN_OR_RETURN(executor->forward_, Forward::create(model->plan, *model->kernels, *model->weights,
-                                                            threads, options.chunk));
+  MOKA_ASSIGN_OR_RETURN(
+      executor->forward_,
+      Forward::create(model->plan, *model->kernels, *model->weights, threads, options.chunk));
   executor->model_ = std::move(model);
   return executor;
 }
 
-Status ExecutorImpl::append(SessionImpl& session, Span<const TokenId> tokens, const LogitsSink* sink) {
+Status ExecutorImpl::append(SessionImpl& session, Span<const TokenId> tokens,
+                            const LogitsSink* sink) {
   const std::lock_guard<std::mutex> lock(mutex_);
   if (session.cancelled.exchange(false)) {
     return Status(StatusCode::kCancelled, "cancelled before the first token was read");
@@ -61,7 +63,8 @@ Status ExecutorImpl::append(SessionImpl& session, Span<const TokenId> tokens, co
   return status;
 }
 
-Status ExecutorImpl::read_chunks(SessionImpl& session, Span<const TokenId> tokens, const LogitsSink* sink) {
+Status ExecutorImpl::read_chunks(SessionImpl& session, Span<const TokenId> tokens,
+                                 const LogitsSink* sink) {
   Sequence sequence;
   sequence.state = session.state.data();
   for (size_t first = 0; first < tokens.size(); first += sequence.count) {
@@ -81,7 +84,8 @@ Status ExecutorImpl::read_chunks(SessionImpl& session, Span<const TokenId> token
 Status ExecutorImpl::send_rows(size_t first, size_t rows, const LogitsSink& sink) {
   const size_t outputs = model_->plan.outputs;
   if (rows_capacity_ == 0) {
-    const size_t capacity = std::clamp<size_t>(kRowsBytes / (outputs * sizeof(float)), 1, forward_->max_rows());
+    const size_t capacity =
+        std::clamp<size_t>(kRowsBytes / (outputs * sizeof(float)), 1, forward_->max_rows());
     if (!rows_.allocate(capacity * outputs)) {
       return Status(StatusCode::kOutOfMemory,
                     "no memory for " + std::to_string(capacity) + " rows of logits");

@@ -47,9 +47,9 @@ class ExecutorImpl {
   std::shared_ptr<const ModelData> model_;
   std::unique_ptr<Forward> forward_;
   std::mutex mutex_;
-  AlignedBuffer<float> spare_;   // state before the running call; made when first needed
-  AlignedBuffer<float> rows_;    // logits on their way to a sink; made when first needed
-  size_t rows_capacity_ = 0;     // rows that fit
+  AlignedBuffer<float> spare_;  // state before the running call; made when first needed
+  AlignedBuffer<float> rows_;   // logits on their way to a sink; made when first needed
+  size_t rows_capacity_ = 0;    // rows that fit
 };
 
 }  // namespace moka

@@ -25,7 +25,8 @@ Status Forward::read(Span<Sequence> sequences) {
 
 // x <- after_mixer(x + mixer(before_mixer(x)))
 // x <- after_feed_forward(x + feed_forward(before_feed_forward(x)))
-Status Forward::run_block(const BlockPlan& block, Span<const Sequence> sequences, size_t rows, float* x) {
+Status Forward::run_block(const BlockPlan& block, Span<const Sequence> sequences, size_t rows,
+                          float* x) {
   normalise(block.before_mixer, rows, x, z_.data());
   MOKA_RETURN_IF_ERROR(run_mixer(block.mixer, sequences, rows, z_.data(), y_.data()));
   add_rows(rows, y_.data(), x);
@@ -36,7 +37,8 @@ Status Forward::run_block(const BlockPlan& block, Span<const Sequence> sequences
     MOKA_RETURN_IF_ERROR(feed_forward(block.feed_forward, rows, z_.data(), y_.data()));
     add_rows(rows, y_.data(), x);
   }
-  if (block.after_feed_forward.kind != NormKind::kNone) normalise(block.after_feed_forward, rows, x, x);
+  if (block.after_feed_forward.kind != NormKind::kNone)
+    normalise(block.after_feed_forward, rows, x, x);
   return Status();
 }
 
@@ -65,8 +67,7 @@ Status Forward::feed_forward(const FeedForwardPlan& plan, size_t rows, float* z,
   const size_t width = plan.width;
   float* wide = wide_.data();
   switch (plan.kind) {
-    case FeedForwardKind::kNone:
-      break;
+    case FeedForwardKind::kNone: break;
     case FeedForwardKind::kMlp:  // fc2(act(fc1 z))
       MOKA_RETURN_IF_ERROR(dense_->run(plan.in, rows, z, wide));
       // Row by row: where a vector's tail falls must not depend on the number of rows.
@@ -108,7 +109,8 @@ Status Forward::logits(size_t row, size_t rows, float* out) {
 namespace {
 
 // Row `index` of a matrix stored in any type, as float32.
-void gather_row(const Kernels& kernels, const Tensor& table, size_t index, size_t width, float* out) {
+void gather_row(const Kernels& kernels, const Tensor& table, size_t index, size_t width,
+                float* out) {
   const size_t at = index * width;
   switch (table.dtype) {
     case DType::kI8:
@@ -123,8 +125,7 @@ void gather_row(const Kernels& kernels, const Tensor& table, size_t index, size_
         out[i] = bfloat16_to_float(static_cast<const uint16_t*>(table.data)[at + i]);
       }
       break;
-    default:
-      std::memcpy(out, static_cast<const float*>(table.data) + at, width * sizeof(float));
+    default: std::memcpy(out, static_cast<const float*>(table.data) + at, width * sizeof(float));
   }
 }
 
@@ -133,12 +134,14 @@ void gather_row(const Kernels& kernels, const Tensor& table, size_t index, size_
 void Forward::embed(const Sequence& sequence) {
   for (size_t i = 0; i < sequence.count; ++i) {
     float* x = x_.data() + (sequence.row + i) * plan_.width;
-    gather_row(kernels_, *plan_.token_table, static_cast<size_t>(sequence.tokens[i]), plan_.width, x);
+    gather_row(kernels_, *plan_.token_table, static_cast<size_t>(sequence.tokens[i]), plan_.width,
+               x);
     const uint64_t position = sequence.position + sequence.shift + i;
     if (plan_.positions.kind == PositionKind::kSinusoidal) {
       sinusoidal_.add(position, x);
     } else if (plan_.positions.kind == PositionKind::kLearned) {
-      gather_row(kernels_, *plan_.position_table, static_cast<size_t>(position), plan_.width, z_.data());
+      gather_row(kernels_, *plan_.position_table, static_cast<size_t>(position), plan_.width,
+                 z_.data());
       kernels_.add(z_.data(), plan_.width, x);
     }
   }
@@ -163,15 +166,9 @@ void Forward::normalise(const NormPlan& norm, size_t rows, const float* x, float
       case NormKind::kNone:
         if (x != y) std::memcpy(y, x, width * sizeof(float));
         break;
-      case NormKind::kLayerNorm:
-        kernels_.layer_norm(x, scale, bias, norm.eps, width, y);
-        break;
-      case NormKind::kRmsNorm:
-        kernels_.rms_norm(x, scale, norm.offset, norm.eps, width, y);
-        break;
-      case NormKind::kAffine:
-        kernels_.affine(x, scale, bias, width, y);
-        break;
+      case NormKind::kLayerNorm: kernels_.layer_norm(x, scale, bias, norm.eps, width, y); break;
+      case NormKind::kRmsNorm: kernels_.rms_norm(x, scale, norm.offset, norm.eps, width, y); break;
+      case NormKind::kAffine: kernels_.affine(x, scale, bias, width, y); break;
     }
   }
 }
@@ -181,7 +178,8 @@ void Forward::add_rows(size_t rows, const float* y, float* x) const {
 }
 
 Result<std::unique_ptr<Forward>> Forward::create(const Plan& plan, const Kernels& kernels,
-                                                 PackedWeights& weights, int threads, size_t max_rows) {
+                                                 PackedWeights& weights, int threads,
+                                                 size_t max_rows) {
   std::unique_ptr<Forward> forward(new (std::nothrow) Forward(plan, kernels));
   if (forward == nullptr) return Status(StatusCode::kOutOfMemory, "no memory for an executor");
   MOKA_RETURN_IF_ERROR(forward->allocate(weights, threads, max_rows));
@@ -206,9 +204,9 @@ Status Forward::allocate(PackedWeights& weights, int threads, size_t max_rows) {
   scratch_floats_ = pad_row(scratch_floats_);
   bool ok = x_.allocate(max_rows * plan_.width) && z_.allocate(max_rows * plan_.width) &&
             y_.allocate(max_rows * plan_.width) && mix_.allocate(max_rows * plan_.width) &&
-            front_.allocate(front > 0 ? max_rows * plan_.width : 0) && wide_.allocate(max_rows * wide) &&
-            hidden_.allocate(max_rows * hidden) && zeros_.allocate(plan_.width) &&
-            ones_.allocate(plan_.width) &&
+            front_.allocate(front > 0 ? max_rows * plan_.width : 0) &&
+            wide_.allocate(max_rows * wide) && hidden_.allocate(max_rows * hidden) &&
+            zeros_.allocate(plan_.width) && ones_.allocate(plan_.width) &&
             scratch_.allocate(std::max(scratch_floats_ * static_cast<size_t>(threads), front));
   rotations_.resize(plan_.rotations.size());
   for (size_t i = 0; ok && i < rotations_.size(); ++i) {

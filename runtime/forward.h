@@ -26,8 +26,8 @@ namespace moka {
 // Consecutive tokens of one sequence. The state is that before `position` and is brought up to date.
 struct Sequence {
   float* state = nullptr;
-  uint64_t position = 0;   // tokens that the state has seen
-  uint64_t shift = 0;      // added to the positions that embeddings and angles are made of
+  uint64_t position = 0;            // tokens that the state has seen
+  uint64_t shift = 0;               // added to the positions that embeddings and angles are made of
   const TokenId* tokens = nullptr;  // each below the vocabulary size
   size_t count = 0;
   size_t row = 0;  // set by read(): where its rows begin
@@ -36,7 +36,8 @@ struct Sequence {
 class Forward {
  public:
   static Result<std::unique_ptr<Forward>> create(const Plan& plan, const Kernels& kernels,
-                                                 PackedWeights& weights, int threads, size_t max_rows);
+                                                 PackedWeights& weights, int threads,
+                                                 size_t max_rows);
 
   size_t max_rows() const { return max_rows_; }
   const ThreadPool& pool() const { return *pool_; }
@@ -50,8 +51,8 @@ class Forward {
   Status logits(size_t row, size_t rows, float* out);
 
   // The parts of read(), for tests: x is [rows][D], and rows must be set in the sequences.
-  Status run_mixer(const MixerPlan& mixer, Span<const Sequence> sequences, size_t rows, const float* x,
-                   float* y);
+  Status run_mixer(const MixerPlan& mixer, Span<const Sequence> sequences, size_t rows,
+                   const float* x, float* y);
   Status run_block(const BlockPlan& block, Span<const Sequence> sequences, size_t rows, float* x);
   // Rotary angles of the positions of all rows; run_mixer needs them.
   void prepare_positions(Span<const Sequence> sequences);

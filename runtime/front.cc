@@ -7,8 +7,8 @@ namespace moka {
 namespace {
 
 // z_t = b + sum over j of w[K-1-j] * x_{t-j}; inputs before the sequence are zero.
-void convolve(const FrontPlan& plan, size_t width, size_t rows, const float* x,
-              float* state, float* z, float* scratch) {
+void convolve(const FrontPlan& plan, size_t width, size_t rows, const float* x, float* state,
+              float* z, float* scratch) {
   const size_t past = plan.taps - 1;
   std::memcpy(scratch, state, past * width * sizeof(float));
   std::memcpy(scratch + past * width, x, rows * width * sizeof(float));
@@ -25,8 +25,8 @@ void convolve(const FrontPlan& plan, size_t width, size_t rows, const float* x,
 }
 
 // gate = x W + b with W block-diagonal, stored (block, in, out).
-void block_diagonal(const FrontPlan& plan, const Kernels& kernels, size_t width, size_t rows, const float* x,
-                    const float* weight, const float* bias, float* gate) {
+void block_diagonal(const FrontPlan& plan, const Kernels& kernels, size_t width, size_t rows,
+                    const float* x, const float* weight, const float* bias, float* gate) {
   const size_t n = plan.block_width;
   for (size_t t = 0; t < rows; ++t) std::memcpy(gate + t * width, bias, width * sizeof(float));
   for (size_t block = 0; block < plan.blocks; ++block) {
@@ -44,11 +44,12 @@ float sigmoid(float z) { return 1.0f / (1.0f + std::exp(-z)); }
 
 // log a = -c r softplus(a_param); h' = a h + sqrt(1 - a^2) i x. The first token of a sequence has
 // neither a carry nor the factor. `decay` is c softplus(a_param).
-void rglru(const FrontPlan& plan, const Kernels& kernels, size_t width, uint64_t position, size_t rows,
-           float* x, float* hidden, float* scratch) {
+void rglru(const FrontPlan& plan, const Kernels& kernels, size_t width, uint64_t position,
+           size_t rows, float* x, float* hidden, float* scratch) {
   float* input_gate = scratch;
   float* a_gate = input_gate + rows * width;
-  block_diagonal(plan, kernels, width, rows, x, plan.input_gate_weight, plan.input_gate_bias, input_gate);
+  block_diagonal(plan, kernels, width, rows, x, plan.input_gate_weight, plan.input_gate_bias,
+                 input_gate);
   block_diagonal(plan, kernels, width, rows, x, plan.a_gate_weight, plan.a_gate_bias, a_gate);
   for (size_t t = 0; t < rows; ++t) {
     const bool start = position + t == 0;
@@ -75,8 +76,9 @@ size_t front_scratch(const FrontPlan& plan, size_t width, size_t rows) {
   return conv > gates ? conv : gates;
 }
 
-void run_front(const FrontPlan& plan, const Kernels& kernels, size_t width, uint64_t position, size_t rows,
-               const float* x, float* conv_state, float* hidden, float* z, float* scratch) {
+void run_front(const FrontPlan& plan, const Kernels& kernels, size_t width, uint64_t position,
+               size_t rows, const float* x, float* conv_state, float* hidden, float* z,
+               float* scratch) {
   if (plan.conv) {
     convolve(plan, width, rows, x, conv_state, z, scratch);
   } else {

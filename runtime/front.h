@@ -15,8 +15,9 @@ size_t front_scratch(const FrontPlan& plan, size_t width, size_t rows);
 
 // z[rows][D] = front(x[rows][D]) for consecutive tokens of one sequence, the first at `position`.
 // conv_state [K-1][D] and hidden [D] are those of the session, and are brought up to date.
-void run_front(const FrontPlan& plan, const Kernels& kernels, size_t width, uint64_t position, size_t rows,
-               const float* x, float* conv_state, float* hidden, float* z, float* scratch);
+void run_front(const FrontPlan& plan, const Kernels& kernels, size_t width, uint64_t position,
+               size_t rows, const float* x, float* conv_state, float* hidden, float* z,
+               float* scratch);
 
 }  // namespace moka
 

@@ -60,16 +60,17 @@ void Forward::mix_heads(const MixerPlan& mixer, Span<const Sequence> sequences) 
 size_t Forward::head_scratch(const MixerPlan& mixer, size_t rows) {
   const size_t values = 3 * rows * mixer.dh_pad;  // padded v, rotated v, local y
   const size_t latent = mixer.latent ? rows * pad_row(mixer.lh) + pad_row(rows) : 0;
-  const size_t kernel = std::max(
-      mixer.latent ? latent_scratch(rows, mixer.lh) : 0,
-      mixer.window ? std::max(window_scratch(rows, mixer.capacity, mixer.dh, mixer.dh_pad),
-                              window_scratch(1, mixer.capacity, mixer.dh, mixer.dh_pad))
-                   : 0);
+  const size_t kernel =
+      std::max(mixer.latent ? latent_scratch(rows, mixer.lh) : 0,
+               mixer.window ? std::max(window_scratch(rows, mixer.capacity, mixer.dh, mixer.dh_pad),
+                                       window_scratch(1, mixer.capacity, mixer.dh, mixer.dh_pad))
+                            : 0);
   return values + rows * mixer.dh_pad + latent + kernel;
 }
 
 // Reads its columns of the fused projection in wide_, writes its columns of mix_.
-void Forward::mix_head(const MixerPlan& mixer, const Sequence& sequence, size_t head, float* scratch) {
+void Forward::mix_head(const MixerPlan& mixer, const Sequence& sequence, size_t head,
+                       float* scratch) {
   const size_t n = sequence.count, dh = mixer.dh, dp = mixer.dh_pad, lh = mixer.lh;
   float* rows = wide_.data() + sequence.row * mixer.row;
   float* y = scratch;
@@ -152,8 +153,9 @@ void Forward::mix_head(const MixerPlan& mixer, const Sequence& sequence, size_t 
 }
 
 // Window attention; alone it is y, in Macchiato y += p(local) * it.
-void Forward::mix_window(const MixerPlan& mixer, const Sequence& sequence, size_t head, const float* v,
-                         size_t v_stride, const float* p_gate, float* y, float* scratch) {
+void Forward::mix_window(const MixerPlan& mixer, const Sequence& sequence, size_t head,
+                         const float* v, size_t v_stride, const float* p_gate, float* y,
+                         float* scratch) {
   const size_t n = sequence.count, dh = mixer.dh, dp = mixer.dh_pad;
   float* rows = wide_.data() + sequence.row * mixer.row;
   float* q = rows + mixer.local_q + head * dh;

@@ -44,7 +44,8 @@ uint64_t fingerprint_of(const ModelSpec& spec) {
     hash.update(tensor.name.data(), tensor.name.size());
     hash.update(tensor.shape.data(), tensor.shape.size() * sizeof(uint32_t));
     hash.update(tensor.data, static_cast<size_t>(tensor.size));
-    if (tensor.scales != nullptr) hash.update(tensor.scales, static_cast<size_t>(tensor.scale_size));
+    if (tensor.scales != nullptr)
+      hash.update(tensor.scales, static_cast<size_t>(tensor.scale_size));
   }
   return hash.digest();
 }
@@ -81,8 +82,8 @@ void release_packed(const ModelData& data) {
 
 // The parts of open() that do not depend on where the specification came from. `data` has spec, map
 // and info.fingerprint; `where` begins messages.
-Result<std::shared_ptr<ModelData>> prepare(std::shared_ptr<ModelData> data, const OpenOptions& options,
-                                           const std::string& where) {
+Result<std::shared_ptr<ModelData>> prepare(std::shared_ptr<ModelData> data,
+                                           const OpenOptions& options, const std::string& where) {
   MOKA_RETURN_IF_ERROR(check_supported(data->spec, where));
   MOKA_ASSIGN_OR_RETURN(data->kernels, select_kernels(options.isa));
   MOKA_ASSIGN_OR_RETURN(data->weights, PackedWeights::create());
@@ -156,8 +157,8 @@ Result<Session> Model::new_session(const Executor& executor) const {
   std::unique_ptr<SessionImpl> impl(new (std::nothrow) SessionImpl{*this, executor.impl_, {}, {}});
   if (impl == nullptr || !impl->state.allocate(data_->plan.state_floats) ||
       !impl->logits.allocate(data_->plan.outputs)) {
-    return Status(StatusCode::kOutOfMemory,
-                  "no memory for a session of " + std::to_string(data_->info.state_bytes) + " bytes");
+    return Status(StatusCode::kOutOfMemory, "no memory for a session of " +
+                                                std::to_string(data_->info.state_bytes) + " bytes");
   }
   reset_state(data_->plan, impl->state.data());
   return Session(std::move(impl));

@@ -33,7 +33,8 @@ struct Tensor {
   uint64_t size = 0;  // bytes
   Quantization quantization = Quantization::kNone;
   uint32_t block = 0;
-  const void* scales = nullptr;  // float[rows] per channel, bfloat16[rows][columns / block] per block
+  const void* scales =
+      nullptr;  // float[rows] per channel, bfloat16[rows][columns / block] per block
   uint64_t scale_size = 0;
 
   uint32_t rows() const { return shape.empty() ? 0 : shape[0]; }
@@ -206,13 +207,30 @@ struct EmbeddingHead {
   bool unit_length = false;
 };
 // std::monostate: hidden states are the output.
-using Head =
-    std::variant<std::monostate, LanguageHead, ClassifierHead, PairHead, RegressionHead, EmbeddingHead>;
+using Head = std::variant<std::monostate, LanguageHead, ClassifierHead, PairHead, RegressionHead,
+                          EmbeddingHead>;
 
-enum class TokenizerKind : uint8_t { kNone = 0, kBytes = 1, kBpe = 2, kUnigram = 3, kChars = 4, kWords = 5 };
+enum class TokenizerKind : uint8_t {
+  kNone = 0,
+  kBytes = 1,
+  kBpe = 2,
+  kUnigram = 3,
+  kChars = 4,
+  kWords = 5
+};
 enum class NormalizerKind : uint8_t {
-  kNfc = 0, kNfd = 1, kNfkc = 2, kNfkd = 3, kLowercase = 4, kStrip = 5, kReplace = 6, kPrepend = 7,
-  kPrecompiledMap = 8, kCollapseSpaces = 9, kSpacesToUnderline = 10, kRemoveText = 11,
+  kNfc = 0,
+  kNfd = 1,
+  kNfkc = 2,
+  kNfkd = 3,
+  kLowercase = 4,
+  kStrip = 5,
+  kReplace = 6,
+  kPrepend = 7,
+  kPrecompiledMap = 8,
+  kCollapseSpaces = 9,
+  kSpacesToUnderline = 10,
+  kRemoveText = 11,
 };
 struct Normalizer {
   NormalizerKind kind = NormalizerKind::kNfc;
@@ -222,10 +240,19 @@ struct Normalizer {
   std::vector<uint8_t> data;
 };
 enum class PreTokenizerKind : uint8_t {
-  kSplit = 0, kDigits = 1, kPunctuation = 2, kWhitespace = 3, kWhitespaceSplit = 4, kMetaspace = 5,
+  kSplit = 0,
+  kDigits = 1,
+  kPunctuation = 2,
+  kWhitespace = 3,
+  kWhitespaceSplit = 4,
+  kMetaspace = 5,
 };
 enum class SplitBehavior : uint8_t {
-  kIsolated = 0, kRemoved = 1, kMergedWithPrevious = 2, kMergedWithNext = 3, kContiguous = 4,
+  kIsolated = 0,
+  kRemoved = 1,
+  kMergedWithPrevious = 2,
+  kMergedWithNext = 3,
+  kContiguous = 4,
 };
 struct PreTokenizer {
   PreTokenizerKind kind = PreTokenizerKind::kSplit;
@@ -269,7 +296,8 @@ struct SourceFile {
 struct Measurement {
   std::string text_name;
   uint64_t text_bytes = 0, tokens = 0;
-  double bits_per_byte = 0, bits_per_byte_float32 = 0, kl_mean = 0, kl_max = 0, argmax_agreement = 0;
+  double bits_per_byte = 0, bits_per_byte_float32 = 0, kl_mean = 0, kl_max = 0,
+         argmax_agreement = 0;
 };
 struct Metadata {
   std::string name, description, license, author;
@@ -309,8 +337,9 @@ struct ModelSpec {
   std::vector<PrefixSnapshot> prefix_snapshots;
 
   const Tensor* tensor(TensorIndex index) const {
-    return index >= 0 && static_cast<size_t>(index) < tensors.size() ? &tensors[static_cast<size_t>(index)]
-                                                                     : nullptr;
+    return index >= 0 && static_cast<size_t>(index) < tensors.size()
+               ? &tensors[static_cast<size_t>(index)]
+               : nullptr;
   }
 };
 

@@ -111,10 +111,9 @@ void plan_projection(const ModelSpec& spec, PackedWeights& weights, const std::v
 void plan_window(Plan* plan, const Window& window, MixerPlan* mixer, StateAllocator* state) {
   mixer->window = true;
   mixer->capacity = window.size;
-  mixer->local_scale =
-      window.scale != 0.0f
-          ? window.scale
-          : static_cast<float>(1.0 / std::sqrt(static_cast<double>(mixer->dh)));
+  mixer->local_scale = window.scale != 0.0f
+                           ? window.scale
+                           : static_cast<float>(1.0 / std::sqrt(static_cast<double>(mixer->dh)));
   mixer->softcap = window.softcap;
   mixer->rope = plan_rotation(plan, window.rope, mixer->dh);
   mixer->state.keys = state->take(mixer->heads * mixer->dh * pad_row(mixer->capacity));
@@ -144,7 +143,8 @@ void set_heads(const ModelSpec& spec, size_t heads, const char* name, MixerPlan*
   mixer->dh_pad = pad_row(mixer->dh);
 }
 
-MixerPlan plan_mixer(const ModelSpec& spec, const Mixer& mixer, PackedWeights& weights, Plan* plan) {
+MixerPlan plan_mixer(const ModelSpec& spec, const Mixer& mixer, PackedWeights& weights,
+                     Plan* plan) {
   MixerPlan out;
   StateAllocator state(&plan->state_floats);
   const size_t d = spec.width;
@@ -223,9 +223,9 @@ Plan make_plan(const ModelSpec& spec, PackedWeights& weights) {
   }
   plan.positions = spec.positions;
   plan.position_table = spec.tensor(spec.positions.table);
-  const bool bounded = spec.positions.kind == PositionKind::kLearned ||
-                       (spec.positions.kind == PositionKind::kSinusoidal &&
-                        !spec.positions.allow_extrapolation);
+  const bool bounded =
+      spec.positions.kind == PositionKind::kLearned ||
+      (spec.positions.kind == PositionKind::kSinusoidal && !spec.positions.allow_extrapolation);
   plan.position_limit = bounded ? spec.positions.max_length : 0;
   for (const Block& block : spec.blocks) {
     BlockPlan out;

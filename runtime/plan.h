@@ -40,7 +40,7 @@ struct RotationUse {
 struct FrontPlan {
   FrontKind kind = FrontKind::kNone;
   bool conv = false, rglru = false;
-  size_t taps = 0;  // K of the convolution
+  size_t taps = 0;                     // K of the convolution
   const float* conv_weight = nullptr;  // [K][D]
   const float* conv_bias = nullptr;
   size_t blocks = 0, block_width = 0;

@@ -32,7 +32,8 @@ void SinusoidalPositions::configure(size_t width, bool fp32_angles) {
     const double even = static_cast<double>(2 * i);
     if (fp32_angles) {
       const float exponent = static_cast<float>(even) * static_cast<float>(log_base);
-      frequency_[i] = static_cast<double>(static_cast<float>(std::exp(static_cast<double>(exponent))));
+      frequency_[i] =
+          static_cast<double>(static_cast<float>(std::exp(static_cast<double>(exponent))));
     } else {
       frequency_[i] = std::exp(even * log_base);
     }

@@ -16,8 +16,9 @@ namespace {
 Status check_tokens(const SessionImpl& session, Span<const TokenId> tokens) {
   const ModelInfo& info = session.model.info();
   if (session.broken) {
-    return Status(StatusCode::kFailedPrecondition,
-                  "an earlier call failed inside the runtime; reset() or restore() the session first");
+    return Status(
+        StatusCode::kFailedPrecondition,
+        "an earlier call failed inside the runtime; reset() or restore() the session first");
   }
   for (size_t i = 0; i < tokens.size(); ++i) {
     if (tokens[i] >= 0 && static_cast<uint32_t>(tokens[i]) < info.vocab_size) continue;
@@ -26,10 +27,10 @@ Status check_tokens(const SessionImpl& session, Span<const TokenId> tokens) {
                                                std::to_string(info.vocab_size - 1));
   }
   if (info.position_limit != 0 && tokens.size() > info.position_limit - session.position) {
-    return Status(StatusCode::kOutOfRange,
-                  "position " + std::to_string(session.position) + " plus " +
-                      std::to_string(tokens.size()) + " tokens exceeds the model's limit of " +
-                      std::to_string(info.position_limit) + " positions");
+    return Status(StatusCode::kOutOfRange, "position " + std::to_string(session.position) +
+                                               " plus " + std::to_string(tokens.size()) +
+                                               " tokens exceeds the model's limit of " +
+                                               std::to_string(info.position_limit) + " positions");
   }
   return Status();
 }
@@ -55,7 +56,8 @@ Status Session::append(Span<const TokenId> tokens, const LogitsSink& sink) {
 
 Result<TokenId> Session::step(Sampler& sampler) {
   if (impl_->position == 0) {
-    return Status(StatusCode::kFailedPrecondition, "nothing was read yet: append() a token before step()");
+    return Status(StatusCode::kFailedPrecondition,
+                  "nothing was read yet: append() a token before step()");
   }
   MOKA_ASSIGN_OR_RETURN(const TokenId token, sampler.sample(logits()));
   MOKA_RETURN_IF_ERROR(append(Span<const TokenId>(&token, 1)));

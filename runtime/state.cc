@@ -13,7 +13,8 @@ namespace {
 
 constexpr char kMagic[8] = {'M', 'O', 'K', 'A', 'S', 'T', 'A', 'T'};
 constexpr uint32_t kStateVersion = 1;
-constexpr size_t kHeaderBytes = 8 + 4 + 4 + 8 + 8 + 8;  // magic, version, logits, model, position, floats
+constexpr size_t kHeaderBytes =
+    8 + 4 + 4 + 8 + 8 + 8;  // magic, version, logits, model, position, floats
 constexpr size_t kChecksumBytes = 8;
 
 // Calls visit(offset, count) for each contiguous stretch of meaningful floats, in the fixed order of
@@ -60,7 +61,8 @@ void put(uint8_t*& at, T value) {
 template <class T>
 T get(const uint8_t*& at) {
   T value = 0;
-  for (size_t i = 0; i < sizeof(T); ++i) value = static_cast<T>(value | (static_cast<T>(*at++) << (8 * i)));
+  for (size_t i = 0; i < sizeof(T); ++i)
+    value = static_cast<T>(value | (static_cast<T>(*at++) << (8 * i)));
   return value;
 }
 
@@ -90,7 +92,8 @@ void reset_state(const Plan& plan, float* state) {
   for (const BlockPlan& block : plan.blocks) {
     if (!block.mixer.latent) continue;
     float* maximum = state + block.mixer.state.maximum;
-    std::fill(maximum, maximum + block.mixer.heads * block.mixer.lh, std::numeric_limits<float>::lowest());
+    std::fill(maximum, maximum + block.mixer.heads * block.mixer.lh,
+              std::numeric_limits<float>::lowest());
   }
 }
 
@@ -128,10 +131,11 @@ std::vector<uint8_t> save_state(const Plan& plan, const float* state, const Sess
   return bytes;
 }
 
-Status restore_state(const Plan& plan, Span<const uint8_t> bytes, float* state, SessionRecord* record) {
+Status restore_state(const Plan& plan, Span<const uint8_t> bytes, float* state,
+                     SessionRecord* record) {
   if (bytes.size() < kHeaderBytes + kChecksumBytes) {
-    return Status(StatusCode::kCorrupt, "saved session: " + std::to_string(bytes.size()) +
-                                            " bytes, too few to be one");
+    return Status(StatusCode::kCorrupt,
+                  "saved session: " + std::to_string(bytes.size()) + " bytes, too few to be one");
   }
   const uint8_t* at = bytes.data();
   if (std::memcmp(at, kMagic, sizeof(kMagic)) != 0) {
@@ -146,7 +150,8 @@ Status restore_state(const Plan& plan, Span<const uint8_t> bytes, float* state, 
   }
   const uint8_t* end = bytes.data() + bytes.size() - kChecksumBytes;
   if (get<uint64_t>(end) != xxh3_64(bytes.data(), bytes.size() - kChecksumBytes)) {
-    return Status(StatusCode::kCorrupt, "saved session: the checksum does not match; it is damaged or cut off");
+    return Status(StatusCode::kCorrupt,
+                  "saved session: the checksum does not match; it is damaged or cut off");
   }
   const uint32_t logits = get<uint32_t>(at);
   const uint64_t fingerprint = get<uint64_t>(at);
@@ -154,7 +159,8 @@ Status restore_state(const Plan& plan, Span<const uint8_t> bytes, float* state, 
   const uint64_t floats = get<uint64_t>(at);
   if (fingerprint != record->fingerprint) {
     return Status(StatusCode::kFailedPrecondition,
-                  "saved session: it belongs to another model file; sessions continue only with the very file "
+                  "saved session: it belongs to another model file; sessions continue only with "
+                  "the very file "
                   "that they were made with");
   }
   if ((logits != 0 && logits != plan.outputs) || (logits == 0) != (position == 0) ||

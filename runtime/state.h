@@ -48,7 +48,8 @@ std::vector<uint8_t> save_state(const Plan& plan, const float* state, const Sess
 // Fills `state` (all of it) and `record` only when everything is right. kCorrupt for damaged bytes,
 // kVersion for another version, kFailedPrecondition for another model (record->fingerprint is the
 // expected one on entry).
-Status restore_state(const Plan& plan, Span<const uint8_t> bytes, float* state, SessionRecord* record);
+Status restore_state(const Plan& plan, Span<const uint8_t> bytes, float* state,
+                     SessionRecord* record);
 
 }  // namespace moka
 

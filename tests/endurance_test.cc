@@ -119,7 +119,8 @@ TEST_CASE("endurance: save, kill -9, restore writes the same tokens") {
     ok = ok && session.value().save_file(path).ok();
     const std::vector<uint8_t> drawn = sampler.save();
     std::ofstream(path + ".sampler", std::ios::binary)
-        .write(reinterpret_cast<const char*>(drawn.data()), static_cast<std::streamsize>(drawn.size()));
+        .write(reinterpret_cast<const char*>(drawn.data()),
+               static_cast<std::streamsize>(drawn.size()));
     if (!ok) _exit(1);
     std::ofstream(path + ".ready") << "ready";
     for (;;) {
@@ -144,14 +145,16 @@ TEST_CASE("endurance: save, kill -9, restore writes the same tokens") {
   CHECK(restored.value().save().value() == straight.value().save().value());
 
   std::ifstream file(path + ".sampler", std::ios::binary);
-  const std::vector<char> raw((std::istreambuf_iterator<char>(file)), std::istreambuf_iterator<char>());
+  const std::vector<char> raw((std::istreambuf_iterator<char>(file)),
+                              std::istreambuf_iterator<char>());
   const std::vector<uint8_t> bytes(raw.begin(), raw.end());
   Sampler resumed = make_sampler(model);
   REQUIRE(resumed.restore(bytes).ok());
   for (int i = 0; i < 60; ++i) {
     CHECK(straight.value().step(sampler).value() == restored.value().step(resumed).value());
   }
-  for (const auto& entry : std::filesystem::directory_iterator(std::filesystem::temp_directory_path())) {
+  for (const auto& entry :
+       std::filesystem::directory_iterator(std::filesystem::temp_directory_path())) {
     if (entry.path().string().rfind(path, 0) == 0) std::filesystem::remove(entry.path());
   }
 }

@@ -56,7 +56,8 @@ class Builder {
     const size_t in = array.shape.at(0), out = array.shape.at(1);
     std::vector<float> values(in * out);
     for (size_t i = 0; i < in; ++i) {
-      for (size_t o = 0; o < out; ++o) values[o * in + i] = static_cast<float>(array.data[i * out + o]);
+      for (size_t o = 0; o < out; ++o)
+        values[o * in + i] = static_cast<float>(array.data[i * out + o]);
     }
     return add(name, values, {static_cast<uint32_t>(out), static_cast<uint32_t>(in)});
   }
@@ -282,7 +283,8 @@ std::vector<std::string> golden_files() {
 Case load_case(const std::string& path) {
   std::ifstream file(path);
   const nlohmann::json json = nlohmann::json::parse(file);
-  if (json.at("format") != "moka-golden/1") throw std::runtime_error(path + ": unknown case format");
+  if (json.at("format") != "moka-golden/1")
+    throw std::runtime_error(path + ": unknown case format");
   Case c;
   c.name = json.at("name");
   c.kind = json.at("kind");
@@ -297,7 +299,8 @@ Case load_case(const std::string& path) {
 
 std::string missing(const Case& c) {
   if (c.kind == "baseline" || c.kind == "classifier" || c.kind == "retrieval") return c.kind;
-  if (!c.causal() || c.config.value("mixer", "") == "latte_bid") return "bidirectional latent attention";
+  if (!c.causal() || c.config.value("mixer", "") == "latte_bid")
+    return "bidirectional latent attention";
   return "";
 }
 

@@ -29,7 +29,8 @@ std::vector<const Kernels*> tables_here() {
 
 // The worst violation of |got - want| <= atol + rtol |want|, as a share of the right side.
 template <class T>
-double worst(const Case& c, const std::string& name, const T* got, size_t count, size_t offset = 0) {
+double worst(const Case& c, const std::string& name, const T* got, size_t count,
+             size_t offset = 0) {
   const Array& want = c.expected.at(name);
   REQUIRE(offset + count <= want.size());
   double share = 0;
@@ -41,11 +42,11 @@ double worst(const Case& c, const std::string& name, const T* got, size_t count,
   return share;
 }
 
-#define CHECK_CLOSE(c, name, got, count, offset)                                                    \
-  do {                                                                                              \
-    const double share_ = worst((c), (name), (got), (count), (offset));                             \
-    INFO((name) << " reaches " << share_ << " of the tolerance");                                   \
-    CHECK(share_ <= 1.0);                                                                           \
+#define CHECK_CLOSE(c, name, got, count, offset)                        \
+  do {                                                                  \
+    const double share_ = worst((c), (name), (got), (count), (offset)); \
+    INFO((name) << " reaches " << share_ << " of the tolerance");       \
+    CHECK(share_ <= 1.0);                                               \
   } while (false)
 
 // The ways to cut `total` tokens: whole; chunks of 1, 3, 8, 16 and the case's own; a prefix, then
@@ -78,11 +79,13 @@ void run_core(const Case& c, const Kernels& kernels, const std::vector<int>& way
   const size_t total = q.shape[0], heads = q.shape[1], lh = q.shape[2];
   const size_t dh = c.inputs.at("v").shape[2], dp = pad_row(dh);
   const std::vector<float> queries = input(c, "q"), keys = input(c, "k"), values = input(c, "v");
-  std::vector<float> p(total * lh), v(total * dp), y(total * dp), scratch(latent_scratch(total, lh));
+  std::vector<float> p(total * lh), v(total * dp), y(total * dp),
+      scratch(latent_scratch(total, lh));
   std::vector<float> out(total * heads * dh);
   for (size_t h = 0; h < heads; ++h) {
     for (size_t t = 0; t < total; ++t) {
-      kernels.mixture(queries.data() + (t * heads + h) * lh, nullptr, 1.0f, lh, p.data() + t * lh, nullptr);
+      kernels.mixture(queries.data() + (t * heads + h) * lh, nullptr, 1.0f, lh, p.data() + t * lh,
+                      nullptr);
       std::copy_n(values.data() + (t * heads + h) * dh, dh, v.data() + t * dp);
     }
     std::vector<float> m(lh, std::numeric_limits<float>::lowest()), z(lh), s(lh * dp);
@@ -335,7 +338,8 @@ void run_case(const Case& c) {
       run_rotate(c, *kernels);
       continue;
     }
-    const char* main_input = c.inputs.count("x") != 0 ? "x" : (c.inputs.count("q") != 0 ? "q" : "ids");
+    const char* main_input =
+        c.inputs.count("x") != 0 ? "x" : (c.inputs.count("q") != 0 ? "q" : "ids");
     const std::vector<size_t>& shape = c.inputs.at(main_input).shape;
     const size_t total = c.kind == "latte_core" ? shape[0] : shape[1];
     for (const std::vector<int>& way : cuts(c, total)) {

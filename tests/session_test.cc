@@ -30,7 +30,8 @@ std::vector<TokenId> some_tokens(size_t count, uint32_t vocab, uint64_t seed = 5
   return tokens;
 }
 
-Model open_model(const TestModel& made, int threads = 1, uint32_t chunk = 64, const char* isa = nullptr) {
+Model open_model(const TestModel& made, int threads = 1, uint32_t chunk = 64,
+                 const char* isa = nullptr) {
   OpenOptions options;
   options.executor.threads = threads;
   options.executor.chunk = chunk;
@@ -64,11 +65,13 @@ std::vector<TestModelOptions> all_models() {
   std::vector<TestModelOptions> all;
   for (const DType weights : {DType::kF32, DType::kF16, DType::kI8}) {
     for (const TestMixer mixer : {TestMixer::kLatte, TestMixer::kWindow, TestMixer::kMacchiato}) {
-      for (const TestBlock block : {TestBlock::kTransformer, TestBlock::kGlu, TestBlock::kRmsSwiglu}) {
+      for (const TestBlock block :
+           {TestBlock::kTransformer, TestBlock::kGlu, TestBlock::kRmsSwiglu}) {
         TestModelOptions options;
         options.weights = weights, options.mixer = mixer, options.block = block;
         options.tied = block == TestBlock::kRmsSwiglu;
-        options.positions = mixer == TestMixer::kLatte ? PositionKind::kSinusoidal : PositionKind::kNone;
+        options.positions =
+            mixer == TestMixer::kLatte ? PositionKind::kSinusoidal : PositionKind::kNone;
         all.push_back(options);
       }
     }
@@ -113,7 +116,8 @@ TEST_CASE("session: any split of the tokens gives the same logits") {
 TEST_CASE("session: the same bits for any number of threads") {
   for (const TestModelOptions& base : all_models()) {
     TestModelOptions options = base;
-    options.width = 96, options.heads = 6, options.latents = 96, options.hidden = 200, options.window = 40;
+    options.width = 96, options.heads = 6, options.latents = 96, options.hidden = 200,
+    options.window = 40;
     options.vocab_size = 3000;  // wide enough for work to be handed out
     const TestModel made = test::make_test_model(options);
     const std::vector<TokenId> tokens = some_tokens(130, options.vocab_size);
@@ -304,7 +308,8 @@ TEST_CASE("session: every row reaches the sink, in order") {
         CHECK(first == next);
         for (size_t r = 0; r < rows; ++r) {
           REQUIRE(stepper.append(Span<const TokenId>(&tokens[first + r], 1)).ok());
-          CHECK(largest_difference(stepper.logits(), Span<const float>(logits + r * stride, 50)) < 1e-4f);
+          CHECK(largest_difference(stepper.logits(), Span<const float>(logits + r * stride, 50)) <
+                1e-4f);
         }
         next += rows;
         return Status();
@@ -325,7 +330,8 @@ TEST_CASE("session: wrong use is named") {
 
   ExecutorOptions options;
   options.threads = -1;
-  CHECK(model.new_executor(options).status().message() == "threads is -1, must be 0 (automatic) to 256");
+  CHECK(model.new_executor(options).status().message() ==
+        "threads is -1, must be 0 (automatic) to 256");
   options.threads = 1;
   options.chunk = 0;
   CHECK(model.new_executor(options).status().message() == "chunk is 0, must be 1 to 1024");

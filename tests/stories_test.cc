@@ -79,7 +79,8 @@ void widen_tensors(ModelSpec* spec, std::list<std::vector<float>>* storage) {
     const int8_t* q = static_cast<const int8_t*>(tensor.data);
     const float* scales = static_cast<const float*>(tensor.scales);
     for (size_t r = 0; r < rows; ++r) {
-      for (size_t c = 0; c < columns; ++c) out[r * columns + c] = static_cast<float>(q[r * columns + c]) * scales[r];
+      for (size_t c = 0; c < columns; ++c)
+        out[r * columns + c] = static_cast<float>(q[r * columns + c]) * scales[r];
     }
     tensor.dtype = DType::kF32;
     tensor.quantization = Quantization::kNone;
@@ -148,6 +149,20 @@ TEST_CASE("stories: logits equal PyTorch's in float32, and int8 stays close") {
   CHECK(divergence >= 0.0);
 }
 
+TEST_CASE("stories: the tokenizer in the file gives the ids that the trainer's gave") {
+  const Parity parity = load_parity("stories_parity_logits.npy");
+  auto model = Model::open(kModel);
+  REQUIRE_MESSAGE(model.ok(), model.status().message());
+  const Tokenizer& tokenizer = model.value().tokenizer();
+  CHECK(parity.ids[0] == tokenizer.eos_id());
+  const auto text = tokenizer.decode(Span<const TokenId>(parity.ids));
+  REQUIRE(text.ok());
+  CHECK(text.value().substr(0, 43) == "The house was three miles from the station,");
+  std::vector<TokenId> ids = {tokenizer.eos_id()};
+  REQUIRE(tokenizer.encode(text.value(), &ids).ok());
+  CHECK(ids == parity.ids);
+}
+
 // The float32 checkpoint is too large to ship. Where it is at hand, it must convert to a model that
 // gives PyTorch's logits.
 TEST_CASE("stories: the float32 checkpoint, where it is at hand") {
@@ -157,7 +172,8 @@ TEST_CASE("stories: the float32 checkpoint, where it is at hand") {
     return;
   }
   const Parity parity = load_parity("stories_parity_logits.npy");
-  const std::string output = (std::filesystem::temp_directory_path() / "moka-stories-f32.moka").string();
+  const std::string output =
+      (std::filesystem::temp_directory_path() / "moka-stories-f32.moka").string();
   ConvertOptions options;
   options.input = folder;
   options.output = output;

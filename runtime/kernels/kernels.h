@@ -51,8 +51,8 @@ struct GemmArgs {
 // exp(k - m), s[lh][dh_pad] the same sum weighted by the values. Pad columns of v are zero.
 struct LatentArgs {
   size_t n = 0;
-  size_t lh = 0;      // latents of the head
-  size_t dh_pad = 0;  // value channels of the head, padded
+  size_t lh = 0;             // latents of the head
+  size_t dh_pad = 0;         // value channels of the head, padded
   const float* p = nullptr;  // mixture weights, row t at p + t * p_stride
   size_t p_stride = 0;
   const float* k = nullptr;  // keys (logits)
@@ -90,22 +90,21 @@ struct WindowArgs {
   const float* v = nullptr;  // values, rows of dh_pad
   size_t v_stride = 0;
   float* ring_k = nullptr;
-  float* ring_v = nullptr;   // [capacity][dh_pad]
+  float* ring_v = nullptr;  // [capacity][dh_pad]
   float scale = 1.0f;
-  float softcap = 0.0f;      // 0: none
-  float* y = nullptr;        // out: rows of dh_pad
+  float softcap = 0.0f;  // 0: none
+  float* y = nullptr;    // out: rows of dh_pad
   size_t y_stride = 0;
   float* scratch = nullptr;  // window_scratch(n, capacity, dh, dh_pad) floats
 };
 
 constexpr size_t window_scratch(size_t n, size_t capacity, size_t dh, size_t dh_pad) {
-  return n == 1 ? pad_row(capacity)
-                : (dh + n) * pad_row(capacity + n) + (capacity + n) * dh_pad;
+  return n == 1 ? pad_row(capacity) : (dh + n) * pad_row(capacity + n) + (capacity + n) * dh_pad;
 }
 
 struct Kernels {
-  const char* name;         // "scalar", "avx2", "avx512", "neon"
-  uint32_t needs;           // CpuFeature bits
+  const char* name;  // "scalar", "avx2", "avx512", "neon"
+  uint32_t needs;    // CpuFeature bits
 
   void (*gemm)(const GemmArgs& args);
   void (*latent)(const LatentArgs& args);
@@ -119,16 +118,18 @@ struct Kernels {
                      float* y);
   void (*affine)(const float* x, const float* scale, const float* bias, size_t n, float* y);
 
-  void (*add)(const float* x, size_t n, float* y);  // y += x
+  void (*add)(const float* x, size_t n, float* y);   // y += x
   void (*gelu)(const float* x, size_t n, float* y);  // tanh form; y may be x
   void (*silu)(const float* x, size_t n, float* y);  // x * sigmoid(x); y may be x
-  void (*gelu_mul)(const float* x, const float* factor, size_t n, float* y);     // gelu(x) * factor
-  void (*silu_mul)(const float* x, const float* factor, size_t n, float* y);     // silu(x) * factor
-  void (*sigmoid_mul)(const float* x, const float* factor, size_t n, float* y);  // sigmoid(x) * factor
+  void (*gelu_mul)(const float* x, const float* factor, size_t n, float* y);  // gelu(x) * factor
+  void (*silu_mul)(const float* x, const float* factor, size_t n, float* y);  // silu(x) * factor
+  void (*sigmoid_mul)(const float* x, const float* factor, size_t n,
+                      float* y);  // sigmoid(x) * factor
 
   // p = softmax(scale * [gate, q]) over n + 1 logits, or over the n of q when gate is null. The
   // weight of the gate goes to *p_gate, the others to p.
-  void (*mixture)(const float* q, const float* gate, float scale, size_t n, float* p, float* p_gate);
+  void (*mixture)(const float* q, const float* gate, float scale, size_t n, float* p,
+                  float* p_gate);
 
   // y = y + w * x, used to blend the local component into the latent one.
   void (*add_scaled)(const float* x, float w, size_t n, float* y);
@@ -147,9 +148,9 @@ struct Kernels {
 
 // Instruction sets that kernels can ask for.
 enum CpuFeature : uint32_t {
-  kCpuAvx2Fma = 1u << 0,    // AVX2, FMA, F16C
-  kCpuAvx512 = 1u << 1,     // AVX-512 F, BW, DQ, VL
-  kCpuNeon = 1u << 2,       // AArch64 Advanced SIMD
+  kCpuAvx2Fma = 1u << 0,  // AVX2, FMA, F16C
+  kCpuAvx512 = 1u << 1,   // AVX-512 F, BW, DQ, VL
+  kCpuNeon = 1u << 2,     // AArch64 Advanced SIMD
 };
 
 uint32_t cpu_features();

@@ -3,8 +3,8 @@
 
 // Per latent: the new maximum, r = exp(m - m') and a = exp(k - m'), then Z and the weight p / Z.
 template <class V>
-inline void latent_step_scalars(const float* k, const float* p, float* m, float* z, float* r, float* a,
-                                float* c) {
+inline void latent_step_scalars(const float* k, const float* p, float* m, float* z, float* r,
+                                float* a, float* c) {
   const typename V::R key = V::load(k), old = V::load(m);
   const typename V::R top = V::max(old, key);
   const typename V::R decay = exp_vector<V>(V::sub(old, top));
@@ -19,8 +19,8 @@ inline void latent_step_scalars(const float* k, const float* p, float* m, float*
 
 // kCols vectors of channels: S' = r S + a v and y = sum over latents of (p / Z') S'.
 template <size_t kCols>
-inline void latent_step_columns(size_t lh, size_t stride, const float* r, const float* a, const float* c,
-                                const float* v, float* s, float* y) {
+inline void latent_step_columns(size_t lh, size_t stride, const float* r, const float* a,
+                                const float* c, const float* v, float* s, float* y) {
   Vec::R value[kCols], acc[kCols];
   MOKA_UNROLL
   for (size_t j = 0; j < kCols; ++j) {
@@ -89,7 +89,8 @@ struct LatentChunk {
 // For latents l ... l + width: E = exp(K - m) into gain, P / Z into weight, rho into decay, and the
 // new m and Z. Z is summed in the order of the tokens.
 template <class V>
-inline void latent_chunk_scalars(const LatentArgs& g, const LatentChunk& w, size_t start, size_t l) {
+inline void latent_chunk_scalars(const LatentArgs& g, const LatentChunk& w, size_t start,
+                                 size_t l) {
   using R = typename V::R;
   const float* k = g.k + start * g.k_stride + l;
   const float* p = g.p + start * g.p_stride + l;

@@ -8,7 +8,7 @@ inline typename V::R exp_vector(typename V::R x) {
   const R lowest = V::set(-87.33f);
   const R clamped = V::min(V::max(x, lowest), V::set(88.37f));
   const R n = V::round(V::mul(clamped, V::set(1.44269504088896341f)));
-  R r = V::fma(n, V::set(-0.693359375f), clamped);     // ln 2 in two parts, the first exact in n
+  R r = V::fma(n, V::set(-0.693359375f), clamped);  // ln 2 in two parts, the first exact in n
   r = V::fma(n, V::set(2.12194440e-4f), r);
   R e = V::set(1.9875691500e-4f);
   e = V::fma(e, r, V::set(1.3981999507e-3f));

@@ -13,11 +13,15 @@ inline void map(const float* x, const float* other, size_t n, float* y) {
 
 struct GeluOp {
   template <class V>
-  static typename V::R apply(const float* x, const float*) { return gelu_vector<V>(V::load(x)); }
+  static typename V::R apply(const float* x, const float*) {
+    return gelu_vector<V>(V::load(x));
+  }
 };
 struct SiluOp {
   template <class V>
-  static typename V::R apply(const float* x, const float*) { return silu_vector<V>(V::load(x)); }
+  static typename V::R apply(const float* x, const float*) {
+    return silu_vector<V>(V::load(x));
+  }
 };
 struct GeluMulOp {
   template <class V>
@@ -39,11 +43,15 @@ struct SigmoidMulOp {
 };
 struct AddOp {
   template <class V>
-  static typename V::R apply(const float* x, const float* y) { return V::add(V::load(y), V::load(x)); }
+  static typename V::R apply(const float* x, const float* y) {
+    return V::add(V::load(y), V::load(x));
+  }
 };
 struct ExpOp {
   template <class V>
-  static typename V::R apply(const float* x, const float*) { return exp_vector<V>(V::load(x)); }
+  static typename V::R apply(const float* x, const float*) {
+    return exp_vector<V>(V::load(x));
+  }
 };
 
 inline void gelu(const float* x, size_t n, float* y) { map<GeluOp>(x, x, n, y); }
@@ -83,11 +91,13 @@ inline void rms_scale(const float* x, const float* scale, float offset, float fa
   V::store(y, V::mul(V::mul(V::load(x), V::set(factor)), w));
 }
 
-inline void rms_norm(const float* x, const float* scale, float offset, float eps, size_t n, float* y) {
+inline void rms_norm(const float* x, const float* scale, float offset, float eps, size_t n,
+                     float* y) {
   const float mean_square = sum_of<true>(x, 0.0f, n) / static_cast<float>(n);
   const float factor = 1.0f / std::sqrt(mean_square + eps);
   size_t i = 0;
-  for (; i + Vec::kWidth <= n; i += Vec::kWidth) rms_scale<Vec>(x + i, scale + i, offset, factor, y + i);
+  for (; i + Vec::kWidth <= n; i += Vec::kWidth)
+    rms_scale<Vec>(x + i, scale + i, offset, factor, y + i);
   for (; i < n; ++i) rms_scale<Scalar>(x + i, scale + i, offset, factor, y + i);
 }
 
@@ -131,7 +141,8 @@ inline float largest_of(const float* x, size_t n) {
   size_t i = 0;
   if (n >= Vec::kWidth) {
     Vec::R acc = Vec::load(x);
-    for (i = Vec::kWidth; i + Vec::kWidth <= n; i += Vec::kWidth) acc = Vec::max(acc, Vec::load(x + i));
+    for (i = Vec::kWidth; i + Vec::kWidth <= n; i += Vec::kWidth)
+      acc = Vec::max(acc, Vec::load(x + i));
     best = Vec::largest(acc);
   }
   for (; i < n; ++i) best = Scalar::max(best, x[i]);
@@ -158,11 +169,13 @@ inline float exp_sum(const float* x, float top, float scale, size_t n, float* y)
 
 inline void multiply(float w, size_t n, float* y) {
   size_t i = 0;
-  for (; i + Vec::kWidth <= n; i += Vec::kWidth) Vec::store(y + i, Vec::mul(Vec::load(y + i), Vec::set(w)));
+  for (; i + Vec::kWidth <= n; i += Vec::kWidth)
+    Vec::store(y + i, Vec::mul(Vec::load(y + i), Vec::set(w)));
   for (; i < n; ++i) y[i] *= w;
 }
 
-inline void mixture(const float* q, const float* gate, float scale, size_t n, float* p, float* p_gate) {
+inline void mixture(const float* q, const float* gate, float scale, size_t n, float* p,
+                    float* p_gate) {
   float top = largest_of(q, n);
   if (gate != nullptr) top = Scalar::max(top, *gate);
   float total = exp_sum(q, top, scale, n, p);
@@ -183,9 +196,11 @@ inline void rotate_pair(float* a, float* b, const float* cosine, const float* si
   V::store(b, V::add(V::mul(y, c), V::mul(x, s)));
 }
 
-inline void rotate(float* x, const float* cosine, const float* sine, size_t half, bool interleaved) {
+inline void rotate(float* x, const float* cosine, const float* sine, size_t half,
+                   bool interleaved) {
   if (interleaved) {
-    for (size_t i = 0; i < half; ++i) rotate_pair<Scalar>(x + 2 * i, x + 2 * i + 1, cosine + i, sine + i);
+    for (size_t i = 0; i < half; ++i)
+      rotate_pair<Scalar>(x + 2 * i, x + 2 * i + 1, cosine + i, sine + i);
     return;
   }
   size_t i = 0;

@@ -15,7 +15,8 @@ struct Tables {
   const Kernels* list[4] = {};
   size_t count = 0;
   Tables() {
-    for (const Kernels* table : {kernels_avx512(), kernels_avx2(), kernels_neon(), kernels_scalar()}) {
+    for (const Kernels* table :
+         {kernels_avx512(), kernels_avx2(), kernels_neon(), kernels_scalar()}) {
       if (table != nullptr) list[count++] = table;
     }
   }
@@ -59,14 +60,15 @@ Result<const Kernels*> select_kernels(const char* isa) {
   for (const Kernels* table : compiled_kernels()) {
     if (std::strcmp(table->name, isa) != 0) continue;
     if (runs_here(*table)) return table;
-    return Status(StatusCode::kUnsupported, std::string(origin) + " asks for '" + isa +
-                                                "', which this CPU lacks; it runs: " + usable_names());
+    return Status(StatusCode::kUnsupported,
+                  std::string(origin) + " asks for '" + isa +
+                      "', which this CPU lacks; it runs: " + usable_names());
   }
   for (const char* name : kNames) {
     if (std::strcmp(name, isa) == 0) {
-      return Status(StatusCode::kUnsupported, std::string(origin) + " asks for '" + isa +
-                                                  "', which is for another architecture; this one runs: " +
-                                                  usable_names());
+      return Status(StatusCode::kUnsupported,
+                    std::string(origin) + " asks for '" + isa +
+                        "', which is for another architecture; this one runs: " + usable_names());
     }
   }
   return Status(StatusCode::kInvalidArgument,

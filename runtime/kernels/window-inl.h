@@ -11,8 +11,9 @@ inline void window_weights(float* score, size_t count, float scale, float softca
     }
     scale = 1.0f;
   }
-  const float total = exp_sum(score, scale >= 0.0f ? largest_of(score, count) : -largest_of(score, count),
-                              scale, count, score);
+  const float total =
+      exp_sum(score, scale >= 0.0f ? largest_of(score, count) : -largest_of(score, count), scale,
+              count, score);
   multiply(1.0f / total, count, score);
 }
 
@@ -29,7 +30,8 @@ inline void window_store(const WindowArgs& g, size_t t) {
 inline void window_step(const WindowArgs& g) {
   window_store(g, 0);
   const size_t cp = pad_row(g.capacity);
-  const size_t fill = g.position + 1 < g.capacity ? static_cast<size_t>(g.position + 1) : g.capacity;
+  const size_t fill =
+      g.position + 1 < g.capacity ? static_cast<size_t>(g.position + 1) : g.capacity;
   float* score = g.scratch;
   GemmArgs s;
   s.m = 1, s.n = pad_row(fill), s.k = g.dh;

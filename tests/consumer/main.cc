@@ -12,7 +12,8 @@ int main(int argc, char** argv) {
   if (argc != 3) return fail({moka::StatusCode::kInvalidArgument, "usage: consumer MODEL TEXT"});
   moka::Result<moka::Model> model = moka::Model::open(argv[1]);
   if (!model.ok()) return fail(model.status());
-  if (!model.value().has_tokenizer()) return fail({moka::StatusCode::kUnsupported, "no text model"});
+  if (!model.value().has_tokenizer())
+    return fail({moka::StatusCode::kUnsupported, "no text model"});
   const moka::Tokenizer& tokenizer = model.value().tokenizer();
 
   std::vector<moka::TokenId> prompt;

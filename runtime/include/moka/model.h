@@ -25,30 +25,31 @@ struct ModelData;  // runtime/model_data.h
 class ExecutorImpl;
 
 struct ExecutorOptions {
-  int threads = 0;       // 0: one per core, at most 4
-  uint32_t chunk = 64;   // prompt tokens read at once, 1 to 1024
+  int threads = 0;      // 0: one per core, at most 4
+  uint32_t chunk = 64;  // prompt tokens read at once, 1 to 1024
 };
 
 struct OpenOptions {
-  ExecutorOptions executor;   // of the model's default Executor
-  const char* isa = nullptr;  // "scalar", "avx2", "avx512", "neon"; null: MOKA_ISA, else the best here
+  ExecutorOptions executor;  // of the model's default Executor
+  const char* isa =
+      nullptr;  // "scalar", "avx2", "avx512", "neon"; null: MOKA_ISA, else the best here
 };
 
 struct ModelInfo {
   std::string name;
-  std::string architecture;      // "macchiato language model, 8 layers of width 384"
-  uint32_t width = 0;            // D
+  std::string architecture;  // "macchiato language model, 8 layers of width 384"
+  uint32_t width = 0;        // D
   uint32_t layers = 0;
-  uint32_t vocab_size = 0;       // 0 for models that do not read tokens
-  uint32_t outputs = 0;          // floats in a row of logits
-  uint64_t parameters = 0;       // numbers in the tensors, shared ones once
-  uint64_t weight_bytes = 0;     // of the tensors in the file
-  uint64_t state_bytes = 0;      // memory of one session's state
-  uint64_t position_limit = 0;   // tokens a session may read; 0: no limit
-  uint64_t fingerprint = 0;      // of the file; sessions are restored only into an equal one
-  const char* isa = "";          // kernel table in use
-  int threads = 0;               // of the default Executor
-  SamplerOptions sampling;       // recommended by the model's author
+  uint32_t vocab_size = 0;      // 0 for models that do not read tokens
+  uint32_t outputs = 0;         // floats in a row of logits
+  uint64_t parameters = 0;      // numbers in the tensors, shared ones once
+  uint64_t weight_bytes = 0;    // of the tensors in the file
+  uint64_t state_bytes = 0;     // memory of one session's state
+  uint64_t position_limit = 0;  // tokens a session may read; 0: no limit
+  uint64_t fingerprint = 0;     // of the file; sessions are restored only into an equal one
+  const char* isa = "";         // kernel table in use
+  int threads = 0;              // of the default Executor
+  SamplerOptions sampling;      // recommended by the model's author
 };
 
 class Executor {

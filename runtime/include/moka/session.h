@@ -32,7 +32,8 @@ struct SessionImpl;
 
 // Receives `rows` rows of logits, row i that of the token at `first + i` of the appended tokens.
 // Rows are `stride` floats apart. Return a failure to end the call with it.
-using LogitsSink = std::function<Status(size_t first, size_t rows, const float* logits, size_t stride)>;
+using LogitsSink =
+    std::function<Status(size_t first, size_t rows, const float* logits, size_t stride)>;
 
 class Session {
  public:

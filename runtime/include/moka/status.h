@@ -16,12 +16,12 @@ namespace moka {
 // Codes are a contract: they are appended, never renumbered. Write a `default:` in every switch.
 enum class StatusCode : int32_t {
   kOk = 0,
-  kInvalidArgument = 1,     // the caller passed something that can never work
-  kNotFound = 2,            // no such file, tensor, token, ...
-  kIo = 3,                  // the operating system failed to read or write
-  kCorrupt = 4,             // the bytes are not what they claim to be
-  kVersion = 5,             // a format version that this library does not know
-  kUnsupported = 6,         // valid, but this build cannot run it; the message names the member
+  kInvalidArgument = 1,  // the caller passed something that can never work
+  kNotFound = 2,         // no such file, tensor, token, ...
+  kIo = 3,               // the operating system failed to read or write
+  kCorrupt = 4,          // the bytes are not what they claim to be
+  kVersion = 5,          // a format version that this library does not know
+  kUnsupported = 6,      // valid, but this build cannot run it; the message names the member
   kOutOfMemory = 7,
   kOutOfRange = 8,          // an index, position or size beyond its bound
   kFailedPrecondition = 9,  // right call, wrong moment
@@ -75,20 +75,20 @@ class [[nodiscard]] Result {
 #define MOKA_CONCAT_INNER(a, b) a##b
 #define MOKA_CONCAT(a, b) MOKA_CONCAT_INNER(a, b)
 
-#define MOKA_RETURN_IF_ERROR(expression)                                     \
-  do {                                                                       \
-    ::moka::Status MOKA_CONCAT(moka_status_, __LINE__) = (expression);       \
-    if (!MOKA_CONCAT(moka_status_, __LINE__).ok()) {                         \
-      return MOKA_CONCAT(moka_status_, __LINE__);                            \
-    }                                                                        \
+#define MOKA_RETURN_IF_ERROR(expression)                               \
+  do {                                                                 \
+    ::moka::Status MOKA_CONCAT(moka_status_, __LINE__) = (expression); \
+    if (!MOKA_CONCAT(moka_status_, __LINE__).ok()) {                   \
+      return MOKA_CONCAT(moka_status_, __LINE__);                      \
+    }                                                                  \
   } while (false)
 
 // MOKA_ASSIGN_OR_RETURN(auto model, Model::open(path));
-#define MOKA_ASSIGN_OR_RETURN(declaration, expression)                       \
-  auto MOKA_CONCAT(moka_result_, __LINE__) = (expression);                   \
-  if (!MOKA_CONCAT(moka_result_, __LINE__).ok()) {                           \
-    return MOKA_CONCAT(moka_result_, __LINE__).status();                     \
-  }                                                                          \
+#define MOKA_ASSIGN_OR_RETURN(declaration, expression)     \
+  auto MOKA_CONCAT(moka_result_, __LINE__) = (expression); \
+  if (!MOKA_CONCAT(moka_result_, __LINE__).ok()) {         \
+    return MOKA_CONCAT(moka_result_, __LINE__).status();   \
+  }                                                        \
   declaration = std::move(MOKA_CONCAT(moka_result_, __LINE__)).value()
 
 #endif  // MOKA_STATUS_H_
