@@ -117,16 +117,18 @@ with_progress() {
 }
 
 show_progress() {
-  local line='' shown='' status last=$SECONDS columns=80 patience=(-t 1)
+  local line='' partial='' shown='' status last=$SECONDS columns=80 patience=(-t 1)
   ((BASH_VERSINFO[0] >= 4)) || patience=() # macOS' bash 3 cannot tell a time-out from the end
-  [[ ! -t 2 ]] || columns=$(stty size 2>/dev/null </dev/tty | cut -d' ' -f2)
+  [[ ! -t 2 ]] || columns=$(stty size 2>/dev/null </dev/tty | cut -d' ' -f2) || true
+  ((${columns:-0} >= 20)) || columns=80 # some terminals say 0
   while true; do
     status=0
     IFS= read -r ${patience[@]+"${patience[@]}"} line || status=$?
-    [[ $status -ne 1 ]] || break # the end; above 128: nothing new within a second
-    [[ -z $line ]] || shown=$line
+    [[ $status -ne 1 ]] || break # the end; above 128: no whole line within a second
+    partial+=$line
+    [[ $status -ne 0 ]] || { shown=$partial partial=''; }
     if [[ -t 2 ]]; then
-      printf '\r\033[K%4d s  %s' "$SECONDS" "${shown:0:${columns:-80}-9}" >&2
+      printf '\r\033[K%4d s  %s' "$SECONDS" "${shown:0:columns-9}" >&2
     elif ((SECONDS - last >= 20)); then
       printf '%4d s  %s\n' "$SECONDS" "${shown:0:100}" >&2
       last=$SECONDS

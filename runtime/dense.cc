@@ -2,6 +2,7 @@
 
 #include <xnnpack.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <map>
@@ -22,6 +23,15 @@ constexpr size_t kParallelWork = 400000;
 // XNNPACK reads quantisation parameters of rows beyond the batch: its widest tile has 14 rows here,
 // and the convert operator itself fills only 10 entries after the last row.
 constexpr size_t kExtraParams = 16;
+
+// On 64-bit Arm, XNNPACK's float kernel for a single row sums in another order than the one for
+// several rows, so a row's bits would depend on its batch. There a single row is computed as two
+// equal ones. Its int8 kernels, and all on x86, give the same bits either way.
+#if defined(__aarch64__)
+constexpr bool kPairSingleRow = true;
+#else
+constexpr bool kPairSingleRow = false;
+#endif
 
 Status xnn_error(const char* what, xnn_status status) {
   const StatusCode code =
@@ -146,6 +156,7 @@ struct DenseRunner::Impl {
   xnn_operator_t convert = nullptr;
   AlignedBuffer<int8_t> quantised;
   AlignedBuffer<xnn_quantization_params> params;
+  AlignedBuffer<float> pair_in, pair_out;  // two rows each, with kPairSingleRow
 
   ~Impl() {
     for (Operator& entry : operators) {
@@ -157,6 +168,7 @@ struct DenseRunner::Impl {
   Status create_operator(PackedWeights::Store& store, size_t index);
   Status quantise(size_t in, size_t rows, const float* x);
   Status run_layer(size_t index, size_t rows, const float* x, float* y);
+  Status run_paired(size_t index, const float* x, float* y);
   pthreadpool* pool_for(const DenseLayer& layer, size_t rows) const {
     return layer.in * layer.out * rows < kParallelWork ? nullptr : pool->handle();
   }
@@ -239,12 +251,19 @@ Result<std::unique_ptr<DenseRunner>> DenseRunner::create(PackedWeights& weights,
   impl->layers = &store.layers;
   impl->max_rows = max_rows;
   impl->operators.resize(store.layers.size());
-  size_t widest = 0;
+  size_t widest = 0, pair_in = 0, pair_out = 0;
   for (size_t i = 0; i < store.layers.size(); ++i) {
     MOKA_RETURN_IF_ERROR(impl->create_operator(store, i));
     if (store.layers[i].kind == DenseKind::kInt8 && store.layers[i].in > widest) {
       widest = store.layers[i].in;
     }
+    if (kPairSingleRow && store.layers[i].kind == DenseKind::kFloat32) {
+      pair_in = std::max(pair_in, 2 * store.layers[i].in);
+      pair_out = std::max(pair_out, 2 * store.layers[i].row);
+    }
+  }
+  if (!impl->pair_in.allocate(pair_in) || !impl->pair_out.allocate(pair_out)) {
+    return Status(StatusCode::kOutOfMemory, "no memory for paired rows");
   }
   if (widest > 0) {
     const xnn_status status =
@@ -292,6 +311,15 @@ Status DenseRunner::Impl::run_layer(size_t index, size_t rows, const float* x, f
   return Status();
 }
 
+Status DenseRunner::Impl::run_paired(size_t index, const float* x, float* y) {
+  const DenseLayer& layer = (*layers)[index];
+  std::memcpy(pair_in.data(), x, layer.in * sizeof(float));
+  std::memcpy(pair_in.data() + layer.in, x, layer.in * sizeof(float));
+  MOKA_RETURN_IF_ERROR(run_layer(index, 2, pair_in.data(), pair_out.data()));
+  std::memcpy(y + layer.column, pair_out.data() + layer.column, layer.out * sizeof(float));
+  return Status();
+}
+
 Status DenseRunner::run(const DenseGroup& group, size_t rows, const float* x, float* y) {
   bool quantised = false;
   for (size_t i = group.first; i < group.first + group.count; ++i) {
@@ -299,13 +327,18 @@ Status DenseRunner::run(const DenseGroup& group, size_t rows, const float* x, fl
       MOKA_RETURN_IF_ERROR(impl_->quantise(group.in, rows, x));
       quantised = true;
     }
-    MOKA_RETURN_IF_ERROR(impl_->run_layer(i, rows, x, y));
+    if (kPairSingleRow && rows == 1 && (*impl_->layers)[i].kind == DenseKind::kFloat32) {
+      MOKA_RETURN_IF_ERROR(impl_->run_paired(i, x, y));
+    } else {
+      MOKA_RETURN_IF_ERROR(impl_->run_layer(i, rows, x, y));
+    }
   }
   return Status();
 }
 
 size_t DenseRunner::scratch_bytes() const {
-  return impl_->quantised.bytes() + impl_->params.bytes();
+  return impl_->quantised.bytes() + impl_->params.bytes() + impl_->pair_in.bytes() +
+         impl_->pair_out.bytes();
 }
 
 }  // namespace moka

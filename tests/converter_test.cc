@@ -311,7 +311,7 @@ TEST_CASE("converter: memory stays far below the size of the model") {
   CAPTURE(report.status().message());
   REQUIRE(report.ok());
   CHECK(report.value().source_bytes > 48u << 20);
-  CHECK(grown < 12 << 10);
+  CHECK(grown < 24 << 10);  // 7 MiB, and what sanitizers add
 }
 
 // ---- plans and reports -----------------------------------------------------------------------
