@@ -1,5 +1,6 @@
 #ifndef _FILE_OFFSET_BITS
-#define _FILE_OFFSET_BITS 64  // files beyond 2 GiB on 32-bit systems
+// Files beyond 2 GiB on 32-bit systems. NOLINTNEXTLINE(bugprone-reserved-identifier,readability-identifier-naming)
+#define _FILE_OFFSET_BITS 64
 #endif
 
 #include "converter/file.h"

@@ -20,12 +20,14 @@ void put_little_endian(T value, uint8_t* out) {
 
 // The element's place in the tensor: "[3, 17]".
 std::string place(const SourceTensor& tensor, uint64_t element) {
-  std::string text;
-  for (size_t i = tensor.shape.size(); i-- > 0;) {
-    text = std::to_string(element % tensor.shape[i]) + (text.empty() ? "" : ", ") + text;
-    element /= tensor.shape[i];
+  std::vector<uint64_t> index(tensor.shape.size());
+  for (size_t i = index.size(); i-- > 0; element /= tensor.shape[i]) {
+    index[i] = element % tensor.shape[i];
   }
-  return "[" + text + "]";
+  std::string text = "[";
+  for (size_t i = 0; i < index.size(); ++i)
+    text.append(i == 0 ? "" : ", ").append(std::to_string(index[i]));
+  return text + "]";
 }
 
 }  // namespace
