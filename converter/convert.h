@@ -35,9 +35,9 @@ struct ConvertProgress {
 // Called some times a second at most, on the calling thread. False ends the call with kCancelled.
 using ConvertProgressSink = std::function<bool(const ConvertProgress&)>;
 
-// Whether to run the model and store what it says, for `moka verify`. Running takes the memory of the
-// stored weights, some of it twice, which a conversion otherwise does not need; kAuto does it for
-// models of at most kAutoTestVectorBytes.
+// Whether to run the model and store what it says, for `moka verify`. Running takes the memory of
+// the stored weights, some of it twice, which a conversion otherwise does not need; kAuto does it
+// when the stored weights are at most kAutoTestVectorBytes or check_text runs the model anyway.
 enum class TestVectorMode : uint8_t { kAuto, kAlways, kNever };
 constexpr uint64_t kAutoTestVectorBytes = uint64_t{256} << 20;
 
@@ -106,7 +106,7 @@ struct ConvertReport {
 // that this build cannot convert; the message names the key and value.
 Result<ConversionPlan> plan_conversion(const ConvertOptions& options);
 
-// Errors as plan_conversion; also kFailedPrecondition when the output exists and `force` is not set,
+// Errors as plan_conversion; also kFailedPrecondition when the output exists without `force`,
 // kCorrupt for a weight that is NaN or infinite, kOutOfRange for one beyond float16 with kF16,
 // kCancelled. On failure there is no output, and an older one is untouched.
 Result<ConvertReport> convert(const ConvertOptions& options);

@@ -28,7 +28,7 @@ Row find_maximum(const float* logits, size_t count) {
   return row;
 }
 
-// What a document becomes: the token that gives the first one its context, then all that are scored.
+// What a document becomes: the token that is the first one's context, then all that are scored.
 struct Sequence {
   std::vector<TokenId> ids;
   size_t scored() const { return ids.empty() ? 0 : ids.size() - 1; }

@@ -1,4 +1,4 @@
-// Evaluation of a language model on a text file; one rule for `moka eval` and `moka convert --check`.
+// Evaluation of a language model on a text: one rule for `moka eval` and `moka convert --check`.
 //
 // The rule. The text is split at lines that are exactly "<|endoftext|>"; the newline after such a
 // line belongs to the separator, the text before it keeps its own. Every document starts from an

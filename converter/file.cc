@@ -1,5 +1,5 @@
 #ifndef _FILE_OFFSET_BITS
-// Files beyond 2 GiB on 32-bit systems. NOLINTNEXTLINE(bugprone-reserved-identifier,readability-identifier-naming)
+// Files beyond 2 GiB on 32-bit systems. The name is the C library's. NOLINTNEXTLINE
 #define _FILE_OFFSET_BITS 64
 #endif
 

@@ -262,7 +262,7 @@ class ConfigReader {
   }
 
   void read_head() {
-    config_.tied = fields_.boolean("tie_word_embeddings", true);
+    config_.tied = fields_.boolean("tie_word_embeddings", false);
     config_.head_bias = fields_.boolean("head_bias", false);
     config_.bos_id = token_id("bos_token_id");
     config_.eos_id = token_id("eos_token_id");

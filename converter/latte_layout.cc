@@ -61,8 +61,10 @@ class LayoutBuilder {
     size_t source = 0;
     const SourceTensor* found = find(name, &source);
     if (found == nullptr) {
-      problems_.add(StatusCode::kCorrupt, "tensor " + in_quotes(name) +
-                                              " is missing, expected shape " + shape_text(shape));
+      problems_.add(
+          StatusCode::kCorrupt,
+          "tensor " + in_quotes(name) + " is missing, expected shape " + shape_text(shape) +
+              (name == "head.weight" ? " (or tie_word_embeddings true in config.json)" : ""));
       return kNoTensor;
     }
     used_[source] = true;
@@ -117,11 +119,10 @@ class LayoutBuilder {
       if (used_[i]) continue;
       const SourceTensor& tensor = checkpoint_.tensors()[i];
       const bool tied_head = config_.tied && tensor.name == "head.weight";
-      problems_.add(
-          StatusCode::kCorrupt,
-          "tensor " + in_quotes(tensor.name) + " of shape " + tensor.shape_string() +
-              " has no place in this model" +
-              (tied_head ? ": tie_word_embeddings is true (or missing in config.json)" : ""));
+      problems_.add(StatusCode::kCorrupt, "tensor " + in_quotes(tensor.name) + " of shape " +
+                                              tensor.shape_string() +
+                                              " has no place in this model" +
+                                              (tied_head ? ": tie_word_embeddings is true" : ""));
     }
   }
 

@@ -1,5 +1,5 @@
-// The .npy format: "\x93NUMPY", version (2 bytes), header length (2 bytes little-endian in version
-// 1, else 4), a Python dictionary {'descr': '<f4', 'fortran_order': False, 'shape': (2, 3), }, data.
+// The .npy format: "\x93NUMPY", version (2 bytes), header length (little-endian, 2 bytes in version
+// 1, else 4), a dictionary {'descr': '<f4', 'fortran_order': False, 'shape': (2, 3), }, data.
 #include "converter/npy.h"
 
 #include <algorithm>
@@ -156,7 +156,7 @@ class HeaderParser {
   const std::string& name_;
 };
 
-// Everything before the data. `size` is that of the whole file, of which `bytes` has the first part.
+// Everything before the data. `size` is the whole file's, of which `bytes` has the first part.
 // Sets the offset of the data; the shape needs exactly what follows it.
 Status parse_header(Span<const uint8_t> bytes, uint64_t size, const std::string& name,
                     NpyArray* array, size_t* data_offset) {

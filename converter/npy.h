@@ -33,7 +33,7 @@ struct NpyArray {
   Result<std::vector<float>> to_float32() const;  // float64 beyond float32 becomes infinite
 };
 
-// kNotFound, kIo; kCorrupt: not a .npy file, or cut short, or bytes left over; kUnsupported: another
+// kNotFound, kIo; kCorrupt: not a .npy file, or cut short, or too long; kUnsupported: another
 // type, byte order or Fortran order, or a later format version; kOutOfRange: a file larger than
 // `max_bytes`.
 Result<NpyArray> read_npy(const std::string& path, uint64_t max_bytes = uint64_t{1} << 31);

@@ -12,7 +12,7 @@
 
 namespace moka {
 
-// How matrices are stored. Norm scales, biases, convolutions and recurrence parameters stay float32.
+// How matrices are stored. Norm scales, biases, convolutions and recurrences stay float32.
 enum class WeightType : uint8_t { kF32 = 0, kF16 = 1, kInt8 = 2 };
 
 const char* weight_type_name(WeightType type);  // "f32", "f16", "int8"
@@ -28,7 +28,7 @@ struct QuantizationError {
   void add(float source, float stored);
 };
 
-// q[c] = round(row[c] / scale), within -127..127; the stored value is q[c] * scale. `row` is finite.
+// q[c] = round(row[c] / scale), within -127..127; stored is q[c] * scale. `row` is finite.
 //
 // The scale is that of the largest magnitude, absmax / 127. (Clipping a row to a smaller range and
 // searching for the one with the least squared error gains under 1 % of the error in rows of 2304

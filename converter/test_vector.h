@@ -13,11 +13,11 @@
 
 namespace moka {
 
-// Up to 32 tokens after one of a few fixed English prompts, which bos begins where the tokenizer has
-// one (else eos). Instruction sets round differently, so a token is stored only if it is clearly
+// Up to 32 tokens after one of a few fixed English prompts, which bos begins (eos where there is no
+// bos). Instruction sets round differently, so a token is stored only if it is clearly
 // more likely than the next best; the continuation ends before one that is not. Of the prompts, the
 // first with the longest continuation is taken. Nothing when no prompt has a clear first token.
-// kFailedPrecondition: no tokenizer. `progress` gets tokens; a failure that it returns ends the call.
+// kFailedPrecondition: no tokenizer. `progress` gets tokens; its failure ends the call.
 Result<std::optional<TestVector>> make_test_vector(
     const Model& model, const std::function<Status(uint64_t done, uint64_t total)>& progress);
 

@@ -77,6 +77,7 @@ TestCheckpoint small_checkpoint() {
                        {"intermediate_size", 24},
                        {"positions", "none"},
                        {"window", 4},
+                       {"tie_word_embeddings", true},
                        {"max_position_embeddings", 64}};
   uint32_t seed = 1;
   const auto add = [&](const std::string& name, const std::vector<uint64_t>& shape, float scale) {

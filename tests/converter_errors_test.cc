@@ -229,6 +229,12 @@ TEST_CASE("converter: tensors that do not fit are refused by name, all at once")
   CHECK(plan_conversion(options_for(folder.path(), "")).ok());
 
   checkpoint = small_checkpoint();
+  checkpoint.config.erase("tie_word_embeddings");  // not tied unless it says so
+  check_plan_fails(checkpoint, corrupt,
+                   "tensor \"head.weight\" is missing, expected shape [260, 16] (or "
+                   "tie_word_embeddings true in config.json)");
+
+  checkpoint = small_checkpoint();
   checkpoint.config["num_hidden_layers"] = 500;
   check_plan_fails(checkpoint, corrupt, "problems:\n  tensor \"blocks.2.norm1.weight\" is missing");
 }
