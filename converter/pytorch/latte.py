@@ -32,7 +32,7 @@ class LatteConfig:
     prenorm: bool = True
     norm: str = "rmsnorm"                       # layernorm | rmsnorm
     intermediate_size: int = 0
-    hidden_act: str = "silu"                    # silu | gelu_tanh
+    hidden_act: str = ""                        # silu | gelu_tanh; "": silu in rms_swiglu, else gelu_tanh
     norm_eps: float = 1e-6
     unit_offset: bool = False
     positions: str = "none"                     # none | sinusoidal
@@ -69,6 +69,8 @@ class LatteConfig:
         d = self.hidden_size
         if not self.intermediate_size:
             self.intermediate_size = {"transformer": 4 * d, "glu": d}.get(self.block_type, 8 * d // 3)
+        if not self.hidden_act:
+            self.hidden_act = "silu" if self.block_type == "rms_swiglu" else "gelu_tanh"
         for key, allowed in self.CHOICES.items():
             if getattr(self, key) not in allowed:
                 raise ValueError(f"config: {key} is {getattr(self, key)!r}, expected one of {allowed}")
@@ -77,6 +79,8 @@ class LatteConfig:
                 raise ValueError(f"config: {key} must be a multiple of num_attention_heads")
         if self.block_type == "rms_swiglu" and (self.norm != "rmsnorm" or not self.prenorm):
             raise ValueError("config: rms_swiglu blocks use rmsnorm before each part")
+        if self.block_type != "rms_swiglu" and self.hidden_act != "gelu_tanh":
+            raise ValueError("config: transformer and glu blocks use gelu_tanh")
         fixed = {"transformer": 4 * d, "glu": d}
         if self.intermediate_size != fixed.get(self.block_type, self.intermediate_size):
             raise ValueError("config: intermediate_size is fixed for this block_type")
