@@ -64,6 +64,7 @@ void widen(const Tensor& tensor, float* out) {
 // are temporary.
 struct PackedWeights::Store {
   std::vector<DenseLayer> layers;
+  Release release;
   std::vector<AlignedBuffer<float>> scales;  // per layer; XNNPACK checks them at every create
   std::mutex mutex;                          // held while a runner is created
   size_t current = 0;                        // the layer being created
@@ -135,6 +136,8 @@ DenseGroup PackedWeights::add(const ModelSpec& spec, const std::vector<Linear>& 
 }
 
 const std::vector<DenseLayer>& PackedWeights::layers() const { return store_->layers; }
+
+void PackedWeights::set_release(Release release) { store_->release = std::move(release); }
 
 size_t PackedWeights::bytes() const {
   size_t total = 0;
@@ -237,6 +240,11 @@ Status DenseRunner::Impl::create_operator(PackedWeights::Store& store, size_t in
                 &store.provider, &operators[index].op);
   if (status != xnn_status_success) {
     return xnn_error(("create for '" + layer.weights[0]->name + "'").c_str(), status);
+  }
+  if (!packed && store.release) {
+    for (const Tensor* weight : layer.weights) {
+      store.release(weight->data, static_cast<size_t>(weight->size));
+    }
   }
   return Status();
 }

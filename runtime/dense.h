@@ -7,6 +7,7 @@
 #define MOKA_RUNTIME_DENSE_H_
 
 #include <cstddef>
+#include <functional>
 #include <memory>
 #include <vector>
 
@@ -50,6 +51,11 @@ class PackedWeights {
   // kind are fused. Called before the first DenseRunner is made.
   DenseGroup add(const ModelSpec& spec, const std::vector<Linear>& linears, size_t in,
                  size_t column, size_t row);
+
+  // Told of each weight when its packed form exists and its original is not read by a product any
+  // more, so that the memory of a mapped file can go back layer by layer.
+  using Release = std::function<void(const void* data, size_t size)>;
+  void set_release(Release release);
 
   const std::vector<DenseLayer>& layers() const;
   // Bytes of the packed form; 0 before the first DenseRunner is made.

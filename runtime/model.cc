@@ -69,17 +69,6 @@ void fill_info(ModelData* data) {
   if (spec.metadata.sampling.has_value()) info.sampling = *spec.metadata.sampling;
 }
 
-// After packing, the mapped originals of the dense weights are dead pages. Rows of a token table
-// that is also the head come back one by one as they are read.
-void release_packed(const ModelData& data) {
-  if (data.map == nullptr) return;
-  for (const DenseLayer& layer : data.weights->layers()) {
-    for (const Tensor* weight : layer.weights) {
-      data.map->release(weight->data, static_cast<size_t>(weight->size));
-    }
-  }
-}
-
 // The parts of open() that do not depend on where the specification came from. `data` has spec, map
 // and info.fingerprint; `where` begins messages.
 Result<std::shared_ptr<ModelData>> prepare(std::shared_ptr<ModelData> data,
@@ -88,6 +77,12 @@ Result<std::shared_ptr<ModelData>> prepare(std::shared_ptr<ModelData> data,
   MOKA_ASSIGN_OR_RETURN(data->kernels, select_kernels(options.isa));
   MOKA_ASSIGN_OR_RETURN(data->weights, PackedWeights::create());
   data->plan = make_plan(data->spec, *data->weights);
+  if (data->map != nullptr) {
+    // Once packed, the mapped originals of dense weights are dead pages. Rows of a token table that
+    // is also the head come back one by one as they are read.
+    data->weights->set_release(
+        [map = data->map](const void* begin, size_t size) { map->release(begin, size); });
+  }
   if (data->spec.tokenizer.has_value() && data->spec.tokenizer->kind != TokenizerKind::kNone) {
     // The vocabulary moves into the tokenizer; inspect reads it from the file, not from here.
     Result<Tokenizer> tokenizer = Tokenizer::create(*data->spec.tokenizer);
@@ -131,7 +126,6 @@ Result<Model> Model::finish_open(std::shared_ptr<ModelData> data, const OpenOpti
                                  const std::string& where) {
   MOKA_ASSIGN_OR_RETURN(data, prepare(std::move(data), options, where));
   MOKA_ASSIGN_OR_RETURN(auto executor, ExecutorImpl::create(data, options.executor));
-  release_packed(*data);
   data->info.threads = executor->forward().pool().threads();
   return Model(std::move(data), Executor(std::move(executor)));
 }
@@ -144,7 +138,6 @@ const Executor& Model::executor() const { return executor_; }
 
 Result<Executor> Model::new_executor(const ExecutorOptions& options) const {
   MOKA_ASSIGN_OR_RETURN(auto executor, ExecutorImpl::create(data_, options));
-  release_packed(*data_);
   return Executor(std::move(executor));
 }
 
