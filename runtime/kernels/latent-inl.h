@@ -131,8 +131,8 @@ inline void latent_chunk(const LatentArgs& g, size_t start, size_t len) {
     for (size_t t = len; t < w.np; ++t) row[t] = 0.0f;
   }
 
-  // A = P' E^T below and on the diagonal. Above it the product may overflow, so it is replaced, not
-  // multiplied, by zero.
+  // A = P' E^T below and on the diagonal. What the product has above it are later tokens, which have
+  // no weight: selected away, as a product with zero would keep an infinity.
   GemmArgs a;
   a.m = len, a.n = w.np, a.k = g.lh;
   a.a = w.weight, a.lda = w.lp;

@@ -1,7 +1,7 @@
 // Sliding-window softmax attention of one head over a ring of past keys and values. Included once
 // inside each instruction set's namespace. Layouts: WindowArgs in kernels.h.
 
-// Turns `count` raw scores into softmax weights in place.
+// Turns `count` raw scores into softmax weights in place; scale > 0.
 inline void window_weights(float* score, size_t count, float scale, float softcap) {
   if (softcap > 0.0f) {
     // c tanh(z / c) = c (2 sigmoid(2 z / c) - 1); the scale is then spent.
@@ -11,9 +11,7 @@ inline void window_weights(float* score, size_t count, float scale, float softca
     }
     scale = 1.0f;
   }
-  const float total =
-      exp_sum(score, scale >= 0.0f ? largest_of(score, count) : -largest_of(score, count), scale,
-              count, score);
+  const float total = exp_sum(score, largest_of(score, count), scale, count, score);
   multiply(1.0f / total, count, score);
 }
 
@@ -48,21 +46,23 @@ inline void window_step(const WindowArgs& g) {
   gemm(y);
 }
 
-// Lays the `past` tokens before the chunk and the chunk itself out in the order of time.
+// Lays the `past` tokens before the chunk and the chunk itself out in the order of time. The past is
+// at most two stretches of the ring: from its oldest slot to the end, then from the beginning.
 inline void window_gather(const WindowArgs& g, size_t past, size_t tp, float* keys, float* values) {
   const size_t cp = pad_row(g.capacity);
-  const uint64_t first = g.position - past;
+  const size_t oldest = static_cast<size_t>((g.position - past) % g.capacity);
+  const size_t head = past < g.capacity - oldest ? past : g.capacity - oldest;
+  const size_t tail = past - head;
   for (size_t d = 0; d < g.dh; ++d) {
     float* row = keys + d * tp;
     const float* ring = g.ring_k + d * cp;
-    for (size_t i = 0; i < past; ++i) row[i] = ring[(first + i) % g.capacity];
+    std::memcpy(row, ring + oldest, head * sizeof(float));
+    std::memcpy(row + head, ring, tail * sizeof(float));
     for (size_t t = 0; t < g.n; ++t) row[past + t] = g.k[t * g.k_stride + d];
     for (size_t i = past + g.n; i < tp; ++i) row[i] = 0.0f;
   }
-  for (size_t i = 0; i < past; ++i) {
-    std::memcpy(values + i * g.dh_pad, g.ring_v + ((first + i) % g.capacity) * g.dh_pad,
-                g.dh_pad * sizeof(float));
-  }
+  std::memcpy(values, g.ring_v + oldest * g.dh_pad, head * g.dh_pad * sizeof(float));
+  std::memcpy(values + head * g.dh_pad, g.ring_v, tail * g.dh_pad * sizeof(float));
   for (size_t t = 0; t < g.n; ++t) {
     std::memcpy(values + (past + t) * g.dh_pad, g.v + t * g.v_stride, g.dh_pad * sizeof(float));
   }
