@@ -132,7 +132,7 @@ inline void latent_chunk(const LatentArgs& g, size_t start, size_t len) {
   }
 
   // A = P' E^T below and on the diagonal. What the product has above it are later tokens, which have
-  // no weight: selected away, as a product with zero would keep an infinity.
+  // no weight: they are set to zero.
   GemmArgs a;
   a.m = len, a.n = w.np, a.k = g.lh;
   a.a = w.weight, a.lda = w.lp;
