@@ -78,7 +78,7 @@ class HeaderBuilder {
   }
 
   Member member(const TokenInput& v) {
-    return fb::CreateTokenInput(b_, v.vocab_size, v.table).Union();
+    return fb::CreateTokenInput(b_, v.vocab_size, v.table, v.image_width, v.image_height).Union();
   }
   Member member(const FloatInput& v) {
     const auto projection = linear(v.projection);
@@ -129,7 +129,7 @@ class HeaderBuilder {
   Member member(const SoftmaxMixer& v) {
     const auto q = linear(v.q), k = linear(v.k), val = linear(v.v), o = linear(v.o);
     const auto rope = rotation(v.rope);
-    return fb::CreateSoftmaxMixer(b_, v.heads, q, k, val, o, rope).Union();
+    return fb::CreateSoftmaxMixer(b_, v.heads, q, k, val, o, rope, v.scale).Union();
   }
   Member member(const LinformerMixer& v) {
     const auto q = linear(v.q), k = linear(v.k), val = linear(v.v), o = linear(v.o);
@@ -174,7 +174,8 @@ class HeaderBuilder {
     const auto projection = linear(v.projection);
     const auto quantiles = numbers(v.quantiles);
     const auto mean = numbers(v.mean), deviation = numbers(v.deviation);
-    return fb::CreateRegressionHead(b_, projection, v.outputs, quantiles, mean, deviation).Union();
+    return fb::CreateRegressionHead(b_, projection, v.outputs, quantiles, mean, deviation, v.steps)
+        .Union();
   }
   Member member(const EmbeddingHead& v) {
     return fb::CreateEmbeddingHead(b_, same<fb::Pooling>(v.pooling), v.pad_id, v.unit_length)
@@ -330,10 +331,17 @@ Span<const uint8_t> HeaderBuilder::build() {
     const auto key = text(s.key);
     return fb::CreateSection(b_, same<fb::SectionKind>(s.kind), s.offset, s.size, s.xxh3, key);
   });
+  Offset<fb::MemoryEncoder> memory = 0;
+  if (spec_.memory) {
+    const auto memory_blocks = tables<fb::Block>(
+        spec_.memory->blocks, [&](const Block& value, size_t) { return block(value); });
+    const auto memory_norm = norm(spec_.memory->final_norm);
+    memory = fb::CreateMemoryEncoder(b_, memory_blocks, memory_norm);
+  }
   const auto model = fb::CreateModel(
       b_, kFormatVersion, features, spec_.width, union_type<fb::Input>(spec_.input), input,
       positions, blocks, final_norm, union_type<fb::Head>(spec_.head), head, tensors,
-      tokenizer_table, metadata_table, vector, snapshots, sections, layout_.data_size);
+      tokenizer_table, metadata_table, vector, snapshots, sections, layout_.data_size, memory);
   fb::FinishSizePrefixedModelBuffer(b_, model);
   return {b_.GetBufferPointer(), b_.GetSize()};
 }

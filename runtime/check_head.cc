@@ -53,6 +53,7 @@ Status SpecChecker::check_head_member(const PairHead& head) {
 
 Status SpecChecker::check_head_member(const RegressionHead& head) {
   MOKA_RETURN_IF_ERROR(range("outputs", head.outputs, 1, kMaxWidth));
+  MOKA_RETURN_IF_ERROR(range("steps", head.steps, 1, kMaxWidth));
   const size_t count = head.quantiles.size();
   MOKA_RETURN_IF_ERROR(range("the number of quantiles", count, 0, kMaxConvTaps));
   float last = 0;
@@ -63,8 +64,10 @@ Status SpecChecker::check_head_member(const RegressionHead& head) {
                                      std::to_string(last)));
     last = quantile;
   }
-  const Extent rows{uint64_t{head.outputs} * (count == 0 ? 1 : count), "outputs x quantiles"};
+  const Extent rows{uint64_t{head.steps} * head.outputs * (count == 0 ? 1 : count),
+                    "steps x outputs x quantiles"};
   MOKA_RETURN_IF_ERROR(linear("projection", head.projection, rows, width()));
+  MOKA_RETURN_IF_ERROR(range("the numbers of a row", rows.value, 1, kMaxWidth));
   return scaling(head.mean, head.deviation, head.outputs, "output");
 }
 

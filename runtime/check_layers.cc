@@ -118,12 +118,40 @@ Status SpecChecker::check_norm(const char* field, const Norm& norm, uint64_t wid
 }
 
 Status SpecChecker::check_blocks() {
-  const size_t count = spec_.blocks.size();
-  place_.clear();
+  MOKA_RETURN_IF_ERROR(check_blocks_of("", spec_.blocks));
+  place_ = "final norm";
+  MOKA_RETURN_IF_ERROR(check_norm("final_norm", spec_.final_norm, spec_.width));
+  bool reads_memory = false;
+  for (size_t i = 0; i < spec_.blocks.size(); ++i) {
+    reads_memory = reads_memory || reads_from_memory(spec_.blocks[i].mixer);
+  }
+  place_ = "memory";
+  MOKA_RETURN_IF_ERROR(require(reads_memory == spec_.memory.has_value(),
+                               reads_memory
+                                   ? "a block reads the memory, but there is no memory encoder"
+                                   : "there is a memory encoder, but no block reads the memory"));
+  return spec_.memory ? check_memory(*spec_.memory) : Status();
+}
+
+Status SpecChecker::check_memory(const MemoryEncoder& memory) {
+  MOKA_RETURN_IF_ERROR(check_blocks_of("memory ", memory.blocks));
+  for (size_t i = 0; i < memory.blocks.size(); ++i) {
+    place_ = "memory block " + std::to_string(i);
+    MOKA_RETURN_IF_ERROR(require(!reads_from_memory(memory.blocks[i].mixer),
+                                 "source is 'memory', but the memory itself reads one sequence"));
+  }
+  place_ = "memory final norm";
+  return check_norm("final_norm", memory.final_norm, spec_.width);
+}
+
+Status SpecChecker::check_blocks_of(const std::string& prefix, const std::vector<Block>& blocks) {
+  const size_t count = blocks.size();
+  place_ = prefix;
+  while (!place_.empty() && place_.back() == ' ') place_.pop_back();
   MOKA_RETURN_IF_ERROR(range("the number of blocks", count, 1, kMaxLayers));
   for (size_t i = 0; i < count; ++i) {
-    const Block& block = spec_.blocks[i];
-    const std::string name = "block " + std::to_string(i);
+    const Block& block = blocks[i];
+    const std::string name = prefix + "block " + std::to_string(i);
     place_ = name;
     MOKA_RETURN_IF_ERROR(check_norm("before_mixer", block.before_mixer, spec_.width));
     MOKA_RETURN_IF_ERROR(check_norm("after_mixer", block.after_mixer, spec_.width));
@@ -136,8 +164,7 @@ Status SpecChecker::check_blocks() {
     MOKA_RETURN_IF_ERROR(
         std::visit([this](const auto& ff) { return check_feed_forward(ff); }, block.feed_forward));
   }
-  place_ = "final norm";
-  return check_norm("final_norm", spec_.final_norm, spec_.width);
+  return Status();
 }
 
 Status SpecChecker::check_heads(uint32_t heads, const char* field, uint64_t divided,
@@ -231,6 +258,10 @@ Status SpecChecker::check_mixer(const LatteMixer& mixer) {
   MOKA_RETURN_IF_ERROR(check_scores(mixer.score_scale, mixer.key_eps));
   MOKA_RETURN_IF_ERROR(check_rotation("vapor", mixer.vapor));
   MOKA_RETURN_IF_ERROR(check_front(mixer.front));
+  if (mixer.source == Source::kMemory) {
+    return require(!mixer.vapor && mixer.front.kind == FrontKind::kNone,
+                   "vapor or front is set, but the mixer reads the memory");
+  }
   // Rotations by age and recurrences have a direction; without one they mean nothing.
   MOKA_RETURN_IF_ERROR(
       require(mixer.causal || !mixer.vapor, "vapor is set, but the mixer is not causal"));
@@ -279,6 +310,7 @@ Status SpecChecker::check_mixer(const SoftmaxMixer& mixer) {
   MOKA_RETURN_IF_ERROR(linear("k", mixer.k, width(), width()));
   MOKA_RETURN_IF_ERROR(linear("v", mixer.v, width(), width()));
   MOKA_RETURN_IF_ERROR(linear("o", mixer.o, width(), width()));
+  MOKA_RETURN_IF_ERROR(finite("scale", mixer.scale, 0, true));
   return check_rotation("rope", mixer.rope);
 }
 

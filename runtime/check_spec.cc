@@ -147,6 +147,12 @@ Status SpecChecker::check_input() {
 
 Status SpecChecker::check_input_member(const TokenInput& input) {
   MOKA_RETURN_IF_ERROR(range("vocab_size", input.vocab_size, 1, kMaxVocab));
+  MOKA_RETURN_IF_ERROR(range("image width", input.image_width, 0, 1u << 15));
+  MOKA_RETURN_IF_ERROR(range("image height", input.image_height, 0, 1u << 15));
+  MOKA_RETURN_IF_ERROR(require((input.image_width == 0) == (input.image_height == 0),
+                               "the image is " + std::to_string(input.image_width) + " by " +
+                                   std::to_string(input.image_height) +
+                                   " pixels, expected two sizes or none"));
   return matrix("table", input.table, {input.vocab_size, "vocab_size"}, width());
 }
 

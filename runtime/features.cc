@@ -137,6 +137,17 @@ class Features {
     if (index > 0 && index < std::size(kNames)) names_.insert(kNames[index]);
   }
 
+  void add_blocks(const std::vector<Block>& blocks) {
+    for (const Block& block : blocks) {
+      add_norm(block.before_mixer);
+      std::visit([this](const auto& mixer) { add_mixer(mixer); }, block.mixer);
+      add_norm(block.after_mixer);
+      add_norm(block.before_feed_forward);
+      add_feed_forward(block.feed_forward);
+      add_norm(block.after_feed_forward);
+    }
+  }
+
   std::vector<std::string> take() { return {names_.begin(), names_.end()}; }
 
  private:
@@ -153,15 +164,12 @@ std::vector<std::string> features_of(const ModelSpec& spec) {
   Features features;
   features.add_input(spec.input);
   features.add_positions(spec.positions);
-  for (const Block& block : spec.blocks) {
-    features.add_norm(block.before_mixer);
-    std::visit([&features](const auto& mixer) { features.add_mixer(mixer); }, block.mixer);
-    features.add_norm(block.after_mixer);
-    features.add_norm(block.before_feed_forward);
-    features.add_feed_forward(block.feed_forward);
-    features.add_norm(block.after_feed_forward);
-  }
+  features.add_blocks(spec.blocks);
   features.add_norm(spec.final_norm);
+  if (spec.memory) {
+    features.add_blocks(spec.memory->blocks);
+    features.add_norm(spec.memory->final_norm);
+  }
   features.add_head(spec.head);
   for (const Tensor& tensor : spec.tensors) features.add_tensor(tensor);
   if (spec.tokenizer) features.add_tokenizer(spec.tokenizer->kind);

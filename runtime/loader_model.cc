@@ -27,6 +27,14 @@ void HeaderReader::read(const fb::Model& header, Span<const uint8_t> data, Loade
   }
   spec.final_norm = norm(header.final_norm());
   spec.head = head(header);
+  if (const fb::MemoryEncoder* memory = header.memory()) {
+    spec.memory.emplace();
+    if (require(memory->blocks()->size() <= kMaxLayers, "more than 4096 blocks of the memory")) {
+      spec.memory->blocks.reserve(memory->blocks()->size());
+      for (const fb::Block* entry : *memory->blocks()) spec.memory->blocks.push_back(block(*entry));
+    }
+    spec.memory->final_norm = norm(memory->final_norm());
+  }
   if (header.tokenizer() != nullptr) spec.tokenizer = tokenizer(*header.tokenizer());
   spec.metadata = metadata(header.metadata());
   if (const fb::TestVector* vector = header.test_vector()) {
@@ -53,6 +61,8 @@ Input HeaderReader::input(const fb::Model& header) {
     TokenInput result;
     result.vocab_size = tokens->vocab_size();
     result.table = tokens->table();
+    result.image_width = tokens->image_width();
+    result.image_height = tokens->image_height();
     return result;
   }
   if (const auto* floats = header.input_as_FloatInput()) {
@@ -207,6 +217,7 @@ Mixer HeaderReader::mixer(const fb::Block& block) {
     result.v = linear(m->v());
     result.o = linear(m->o());
     result.rope = rotation(m->rope());
+    result.scale = m->scale();
     return result;
   }
   if (const auto* m = block.mixer_as_LinformerMixer()) {
@@ -296,6 +307,7 @@ Head HeaderReader::head(const fb::Model& header) {
     result.quantiles = numbers(h->quantiles());
     result.mean = numbers(h->mean());
     result.deviation = numbers(h->deviation());
+    result.steps = h->steps();
     return result;
   }
   if (const auto* h = header.head_as_EmbeddingHead()) {

@@ -51,4 +51,15 @@ uint64_t tensor_data_size(DType dtype, uint64_t rows, uint64_t columns) {
   return kMax;
 }
 
+bool reads_from_memory(const Mixer& mixer) {
+  const auto* latte = std::get_if<LatteMixer>(&mixer);
+  return latte != nullptr && latte->source == Source::kMemory;
+}
+
+bool sees_ahead(const Mixer& mixer) {
+  const auto* latte = std::get_if<LatteMixer>(&mixer);
+  return (latte != nullptr && latte->source == Source::kSelf && !latte->causal) ||
+         std::holds_alternative<LinformerMixer>(mixer);
+}
+
 }  // namespace moka

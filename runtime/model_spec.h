@@ -63,6 +63,7 @@ struct Norm {
 struct TokenInput {
   uint32_t vocab_size = 0;
   TensorIndex table = kNoTensor;
+  uint32_t image_width = 0, image_height = 0;
 };
 struct FloatInput {
   uint32_t features = 0;
@@ -149,6 +150,7 @@ struct SoftmaxMixer {
   uint32_t heads = 0;
   Linear q, k, v, o;
   std::optional<Rotation> rope;
+  float scale = 0.0f;  // 0: 1/sqrt(Dh)
 };
 struct LinformerMixer {
   uint32_t heads = 0, rank = 0, max_length = 0;
@@ -180,6 +182,11 @@ struct Block {
   Norm after_feed_forward;
 };
 
+struct MemoryEncoder {
+  std::vector<Block> blocks;
+  Norm final_norm;
+};
+
 enum class Pooling : uint8_t { kMean = 0, kLast = 1, kFirst = 2 };
 struct LanguageHead {
   Linear projection;
@@ -200,6 +207,7 @@ struct RegressionHead {
   Linear projection;
   uint32_t outputs = 0;
   std::vector<float> quantiles, mean, deviation;
+  uint32_t steps = 1;
 };
 struct EmbeddingHead {
   Pooling pooling = Pooling::kMean;
@@ -330,6 +338,7 @@ struct ModelSpec {
   std::vector<Block> blocks;
   Norm final_norm;
   Head head;
+  std::optional<MemoryEncoder> memory;
   std::vector<Tensor> tensors;
   std::optional<TokenizerSpec> tokenizer;
   Metadata metadata;
@@ -342,6 +351,11 @@ struct ModelSpec {
                : nullptr;
   }
 };
+
+// True for a mixer whose keys and values come from the memory encoder.
+bool reads_from_memory(const Mixer& mixer);
+// True for a mixer that sees tokens after the one it computes: latte without causal, linformer.
+bool sees_ahead(const Mixer& mixer);
 
 // Checks everything that can be checked without reading weights: indices, dtypes, shapes against
 // their use, divisibility, ranges of flags, tokenizer consistency, vocabulary against tables.

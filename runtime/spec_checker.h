@@ -84,7 +84,10 @@ class SpecChecker {
                  uint64_t count, const char* of_what) const;
 
   // check_layers.cc: blocks
-  Status check_blocks();
+  Status check_blocks();  // all of them, and the norms after them
+  // `prefix` begins the place in messages: "" or "memory ".
+  Status check_blocks_of(const std::string& prefix, const std::vector<Block>& blocks);
+  Status check_memory(const MemoryEncoder& memory);
   Status check_norm(const char* field, const Norm& norm, uint64_t width);
   Status check_heads(uint32_t heads, const char* field, uint64_t divided,
                      const char* divided_name) const;

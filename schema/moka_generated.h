@@ -127,6 +127,9 @@ struct PrefixSnapshotBuilder;
 struct Section;
 struct SectionBuilder;
 
+struct MemoryEncoder;
+struct MemoryEncoderBuilder;
+
 struct Model;
 struct ModelBuilder;
 
@@ -1240,7 +1243,9 @@ struct TokenInput FLATBUFFERS_FINAL_CLASS : private ::flatbuffers::Table {
   struct Traits;
   enum FlatBuffersVTableOffset FLATBUFFERS_VTABLE_UNDERLYING_TYPE {
     VT_VOCAB_SIZE = 4,
-    VT_TABLE = 6
+    VT_TABLE = 6,
+    VT_IMAGE_WIDTH = 8,
+    VT_IMAGE_HEIGHT = 10
   };
   uint32_t vocab_size() const {
     return GetField<uint32_t>(VT_VOCAB_SIZE, 0);
@@ -1248,10 +1253,18 @@ struct TokenInput FLATBUFFERS_FINAL_CLASS : private ::flatbuffers::Table {
   int32_t table() const {
     return GetField<int32_t>(VT_TABLE, -1);
   }
+  uint32_t image_width() const {
+    return GetField<uint32_t>(VT_IMAGE_WIDTH, 0);
+  }
+  uint32_t image_height() const {
+    return GetField<uint32_t>(VT_IMAGE_HEIGHT, 0);
+  }
   bool Verify(::flatbuffers::Verifier &verifier) const {
     return VerifyTableStart(verifier) &&
            VerifyField<uint32_t>(verifier, VT_VOCAB_SIZE, 4) &&
            VerifyField<int32_t>(verifier, VT_TABLE, 4) &&
+           VerifyField<uint32_t>(verifier, VT_IMAGE_WIDTH, 4) &&
+           VerifyField<uint32_t>(verifier, VT_IMAGE_HEIGHT, 4) &&
            verifier.EndTable();
   }
 };
@@ -1265,6 +1278,12 @@ struct TokenInputBuilder {
   }
   void add_table(int32_t table) {
     fbb_.AddElement<int32_t>(TokenInput::VT_TABLE, table, -1);
+  }
+  void add_image_width(uint32_t image_width) {
+    fbb_.AddElement<uint32_t>(TokenInput::VT_IMAGE_WIDTH, image_width, 0);
+  }
+  void add_image_height(uint32_t image_height) {
+    fbb_.AddElement<uint32_t>(TokenInput::VT_IMAGE_HEIGHT, image_height, 0);
   }
   explicit TokenInputBuilder(::flatbuffers::FlatBufferBuilder &_fbb)
         : fbb_(_fbb) {
@@ -1280,8 +1299,12 @@ struct TokenInputBuilder {
 inline ::flatbuffers::Offset<TokenInput> CreateTokenInput(
     ::flatbuffers::FlatBufferBuilder &_fbb,
     uint32_t vocab_size = 0,
-    int32_t table = -1) {
+    int32_t table = -1,
+    uint32_t image_width = 0,
+    uint32_t image_height = 0) {
   TokenInputBuilder builder_(_fbb);
+  builder_.add_image_height(image_height);
+  builder_.add_image_width(image_width);
   builder_.add_table(table);
   builder_.add_vocab_size(vocab_size);
   return builder_.Finish();
@@ -2498,7 +2521,8 @@ struct SoftmaxMixer FLATBUFFERS_FINAL_CLASS : private ::flatbuffers::Table {
     VT_K = 8,
     VT_V = 10,
     VT_O = 12,
-    VT_ROPE = 14
+    VT_ROPE = 14,
+    VT_SCALE = 16
   };
   uint32_t heads() const {
     return GetField<uint32_t>(VT_HEADS, 0);
@@ -2518,6 +2542,9 @@ struct SoftmaxMixer FLATBUFFERS_FINAL_CLASS : private ::flatbuffers::Table {
   const moka::fb::Rotation *rope() const {
     return GetPointer<const moka::fb::Rotation *>(VT_ROPE);
   }
+  float scale() const {
+    return GetField<float>(VT_SCALE, 0.0f);
+  }
   bool Verify(::flatbuffers::Verifier &verifier) const {
     return VerifyTableStart(verifier) &&
            VerifyField<uint32_t>(verifier, VT_HEADS, 4) &&
@@ -2531,6 +2558,7 @@ struct SoftmaxMixer FLATBUFFERS_FINAL_CLASS : private ::flatbuffers::Table {
            verifier.VerifyTable(o()) &&
            VerifyOffset(verifier, VT_ROPE) &&
            verifier.VerifyTable(rope()) &&
+           VerifyField<float>(verifier, VT_SCALE, 4) &&
            verifier.EndTable();
   }
 };
@@ -2557,6 +2585,9 @@ struct SoftmaxMixerBuilder {
   void add_rope(::flatbuffers::Offset<moka::fb::Rotation> rope) {
     fbb_.AddOffset(SoftmaxMixer::VT_ROPE, rope);
   }
+  void add_scale(float scale) {
+    fbb_.AddElement<float>(SoftmaxMixer::VT_SCALE, scale, 0.0f);
+  }
   explicit SoftmaxMixerBuilder(::flatbuffers::FlatBufferBuilder &_fbb)
         : fbb_(_fbb) {
     start_ = fbb_.StartTable();
@@ -2575,8 +2606,10 @@ inline ::flatbuffers::Offset<SoftmaxMixer> CreateSoftmaxMixer(
     ::flatbuffers::Offset<moka::fb::Linear> k = 0,
     ::flatbuffers::Offset<moka::fb::Linear> v = 0,
     ::flatbuffers::Offset<moka::fb::Linear> o = 0,
-    ::flatbuffers::Offset<moka::fb::Rotation> rope = 0) {
+    ::flatbuffers::Offset<moka::fb::Rotation> rope = 0,
+    float scale = 0.0f) {
   SoftmaxMixerBuilder builder_(_fbb);
+  builder_.add_scale(scale);
   builder_.add_rope(rope);
   builder_.add_o(o);
   builder_.add_v(v);
@@ -3371,7 +3404,8 @@ struct RegressionHead FLATBUFFERS_FINAL_CLASS : private ::flatbuffers::Table {
     VT_OUTPUTS = 6,
     VT_QUANTILES = 8,
     VT_MEAN = 10,
-    VT_DEVIATION = 12
+    VT_DEVIATION = 12,
+    VT_STEPS = 14
   };
   const moka::fb::Linear *projection() const {
     return GetPointer<const moka::fb::Linear *>(VT_PROJECTION);
@@ -3388,6 +3422,9 @@ struct RegressionHead FLATBUFFERS_FINAL_CLASS : private ::flatbuffers::Table {
   const ::flatbuffers::Vector<float> *deviation() const {
     return GetPointer<const ::flatbuffers::Vector<float> *>(VT_DEVIATION);
   }
+  uint32_t steps() const {
+    return GetField<uint32_t>(VT_STEPS, 1);
+  }
   bool Verify(::flatbuffers::Verifier &verifier) const {
     return VerifyTableStart(verifier) &&
            VerifyOffset(verifier, VT_PROJECTION) &&
@@ -3399,6 +3436,7 @@ struct RegressionHead FLATBUFFERS_FINAL_CLASS : private ::flatbuffers::Table {
            verifier.VerifyVector(mean()) &&
            VerifyOffset(verifier, VT_DEVIATION) &&
            verifier.VerifyVector(deviation()) &&
+           VerifyField<uint32_t>(verifier, VT_STEPS, 4) &&
            verifier.EndTable();
   }
 };
@@ -3422,6 +3460,9 @@ struct RegressionHeadBuilder {
   void add_deviation(::flatbuffers::Offset<::flatbuffers::Vector<float>> deviation) {
     fbb_.AddOffset(RegressionHead::VT_DEVIATION, deviation);
   }
+  void add_steps(uint32_t steps) {
+    fbb_.AddElement<uint32_t>(RegressionHead::VT_STEPS, steps, 1);
+  }
   explicit RegressionHeadBuilder(::flatbuffers::FlatBufferBuilder &_fbb)
         : fbb_(_fbb) {
     start_ = fbb_.StartTable();
@@ -3439,8 +3480,10 @@ inline ::flatbuffers::Offset<RegressionHead> CreateRegressionHead(
     uint32_t outputs = 0,
     ::flatbuffers::Offset<::flatbuffers::Vector<float>> quantiles = 0,
     ::flatbuffers::Offset<::flatbuffers::Vector<float>> mean = 0,
-    ::flatbuffers::Offset<::flatbuffers::Vector<float>> deviation = 0) {
+    ::flatbuffers::Offset<::flatbuffers::Vector<float>> deviation = 0,
+    uint32_t steps = 1) {
   RegressionHeadBuilder builder_(_fbb);
+  builder_.add_steps(steps);
   builder_.add_deviation(deviation);
   builder_.add_mean(mean);
   builder_.add_quantiles(quantiles);
@@ -3460,7 +3503,8 @@ inline ::flatbuffers::Offset<RegressionHead> CreateRegressionHeadDirect(
     uint32_t outputs = 0,
     const std::vector<float> *quantiles = nullptr,
     const std::vector<float> *mean = nullptr,
-    const std::vector<float> *deviation = nullptr) {
+    const std::vector<float> *deviation = nullptr,
+    uint32_t steps = 1) {
   auto quantiles__ = quantiles ? _fbb.CreateVector<float>(*quantiles) : 0;
   auto mean__ = mean ? _fbb.CreateVector<float>(*mean) : 0;
   auto deviation__ = deviation ? _fbb.CreateVector<float>(*deviation) : 0;
@@ -3470,7 +3514,8 @@ inline ::flatbuffers::Offset<RegressionHead> CreateRegressionHeadDirect(
       outputs,
       quantiles__,
       mean__,
-      deviation__);
+      deviation__,
+      steps);
 }
 
 struct EmbeddingHead FLATBUFFERS_FINAL_CLASS : private ::flatbuffers::Table {
@@ -5140,6 +5185,78 @@ inline ::flatbuffers::Offset<Section> CreateSectionDirect(
       key__);
 }
 
+struct MemoryEncoder FLATBUFFERS_FINAL_CLASS : private ::flatbuffers::Table {
+  typedef MemoryEncoderBuilder Builder;
+  struct Traits;
+  enum FlatBuffersVTableOffset FLATBUFFERS_VTABLE_UNDERLYING_TYPE {
+    VT_BLOCKS = 4,
+    VT_FINAL_NORM = 6
+  };
+  const ::flatbuffers::Vector<::flatbuffers::Offset<moka::fb::Block>> *blocks() const {
+    return GetPointer<const ::flatbuffers::Vector<::flatbuffers::Offset<moka::fb::Block>> *>(VT_BLOCKS);
+  }
+  const moka::fb::Norm *final_norm() const {
+    return GetPointer<const moka::fb::Norm *>(VT_FINAL_NORM);
+  }
+  bool Verify(::flatbuffers::Verifier &verifier) const {
+    return VerifyTableStart(verifier) &&
+           VerifyOffsetRequired(verifier, VT_BLOCKS) &&
+           verifier.VerifyVector(blocks()) &&
+           verifier.VerifyVectorOfTables(blocks()) &&
+           VerifyOffset(verifier, VT_FINAL_NORM) &&
+           verifier.VerifyTable(final_norm()) &&
+           verifier.EndTable();
+  }
+};
+
+struct MemoryEncoderBuilder {
+  typedef MemoryEncoder Table;
+  ::flatbuffers::FlatBufferBuilder &fbb_;
+  ::flatbuffers::uoffset_t start_;
+  void add_blocks(::flatbuffers::Offset<::flatbuffers::Vector<::flatbuffers::Offset<moka::fb::Block>>> blocks) {
+    fbb_.AddOffset(MemoryEncoder::VT_BLOCKS, blocks);
+  }
+  void add_final_norm(::flatbuffers::Offset<moka::fb::Norm> final_norm) {
+    fbb_.AddOffset(MemoryEncoder::VT_FINAL_NORM, final_norm);
+  }
+  explicit MemoryEncoderBuilder(::flatbuffers::FlatBufferBuilder &_fbb)
+        : fbb_(_fbb) {
+    start_ = fbb_.StartTable();
+  }
+  ::flatbuffers::Offset<MemoryEncoder> Finish() {
+    const auto end = fbb_.EndTable(start_);
+    auto o = ::flatbuffers::Offset<MemoryEncoder>(end);
+    fbb_.Required(o, MemoryEncoder::VT_BLOCKS);
+    return o;
+  }
+};
+
+inline ::flatbuffers::Offset<MemoryEncoder> CreateMemoryEncoder(
+    ::flatbuffers::FlatBufferBuilder &_fbb,
+    ::flatbuffers::Offset<::flatbuffers::Vector<::flatbuffers::Offset<moka::fb::Block>>> blocks = 0,
+    ::flatbuffers::Offset<moka::fb::Norm> final_norm = 0) {
+  MemoryEncoderBuilder builder_(_fbb);
+  builder_.add_final_norm(final_norm);
+  builder_.add_blocks(blocks);
+  return builder_.Finish();
+}
+
+struct MemoryEncoder::Traits {
+  using type = MemoryEncoder;
+  static auto constexpr Create = CreateMemoryEncoder;
+};
+
+inline ::flatbuffers::Offset<MemoryEncoder> CreateMemoryEncoderDirect(
+    ::flatbuffers::FlatBufferBuilder &_fbb,
+    const std::vector<::flatbuffers::Offset<moka::fb::Block>> *blocks = nullptr,
+    ::flatbuffers::Offset<moka::fb::Norm> final_norm = 0) {
+  auto blocks__ = blocks ? _fbb.CreateVector<::flatbuffers::Offset<moka::fb::Block>>(*blocks) : 0;
+  return moka::fb::CreateMemoryEncoder(
+      _fbb,
+      blocks__,
+      final_norm);
+}
+
 struct Model FLATBUFFERS_FINAL_CLASS : private ::flatbuffers::Table {
   typedef ModelBuilder Builder;
   struct Traits;
@@ -5160,7 +5277,8 @@ struct Model FLATBUFFERS_FINAL_CLASS : private ::flatbuffers::Table {
     VT_TEST_VECTOR = 30,
     VT_PREFIX_SNAPSHOTS = 32,
     VT_SECTIONS = 34,
-    VT_DATA_SIZE = 36
+    VT_DATA_SIZE = 36,
+    VT_MEMORY = 38
   };
   uint32_t format_version() const {
     return GetField<uint32_t>(VT_FORMAT_VERSION, 0);
@@ -5242,6 +5360,9 @@ struct Model FLATBUFFERS_FINAL_CLASS : private ::flatbuffers::Table {
   uint64_t data_size() const {
     return GetField<uint64_t>(VT_DATA_SIZE, 0);
   }
+  const moka::fb::MemoryEncoder *memory() const {
+    return GetPointer<const moka::fb::MemoryEncoder *>(VT_MEMORY);
+  }
   bool Verify(::flatbuffers::Verifier &verifier) const {
     return VerifyTableStart(verifier) &&
            VerifyField<uint32_t>(verifier, VT_FORMAT_VERSION, 4) &&
@@ -5278,6 +5399,8 @@ struct Model FLATBUFFERS_FINAL_CLASS : private ::flatbuffers::Table {
            verifier.VerifyVector(sections()) &&
            verifier.VerifyVectorOfTables(sections()) &&
            VerifyField<uint64_t>(verifier, VT_DATA_SIZE, 8) &&
+           VerifyOffset(verifier, VT_MEMORY) &&
+           verifier.VerifyTable(memory()) &&
            verifier.EndTable();
   }
 };
@@ -5373,6 +5496,9 @@ struct ModelBuilder {
   void add_data_size(uint64_t data_size) {
     fbb_.AddElement<uint64_t>(Model::VT_DATA_SIZE, data_size, 0);
   }
+  void add_memory(::flatbuffers::Offset<moka::fb::MemoryEncoder> memory) {
+    fbb_.AddOffset(Model::VT_MEMORY, memory);
+  }
   explicit ModelBuilder(::flatbuffers::FlatBufferBuilder &_fbb)
         : fbb_(_fbb) {
     start_ = fbb_.StartTable();
@@ -5406,9 +5532,11 @@ inline ::flatbuffers::Offset<Model> CreateModel(
     ::flatbuffers::Offset<moka::fb::TestVector> test_vector = 0,
     ::flatbuffers::Offset<::flatbuffers::Vector<::flatbuffers::Offset<moka::fb::PrefixSnapshot>>> prefix_snapshots = 0,
     ::flatbuffers::Offset<::flatbuffers::Vector<::flatbuffers::Offset<moka::fb::Section>>> sections = 0,
-    uint64_t data_size = 0) {
+    uint64_t data_size = 0,
+    ::flatbuffers::Offset<moka::fb::MemoryEncoder> memory = 0) {
   ModelBuilder builder_(_fbb);
   builder_.add_data_size(data_size);
+  builder_.add_memory(memory);
   builder_.add_sections(sections);
   builder_.add_prefix_snapshots(prefix_snapshots);
   builder_.add_test_vector(test_vector);
@@ -5451,7 +5579,8 @@ inline ::flatbuffers::Offset<Model> CreateModelDirect(
     ::flatbuffers::Offset<moka::fb::TestVector> test_vector = 0,
     const std::vector<::flatbuffers::Offset<moka::fb::PrefixSnapshot>> *prefix_snapshots = nullptr,
     const std::vector<::flatbuffers::Offset<moka::fb::Section>> *sections = nullptr,
-    uint64_t data_size = 0) {
+    uint64_t data_size = 0,
+    ::flatbuffers::Offset<moka::fb::MemoryEncoder> memory = 0) {
   auto required_features__ = required_features ? _fbb.CreateVector<::flatbuffers::Offset<::flatbuffers::String>>(*required_features) : 0;
   auto blocks__ = blocks ? _fbb.CreateVector<::flatbuffers::Offset<moka::fb::Block>>(*blocks) : 0;
   auto tensors__ = tensors ? _fbb.CreateVector<::flatbuffers::Offset<moka::fb::Tensor>>(*tensors) : 0;
@@ -5475,7 +5604,8 @@ inline ::flatbuffers::Offset<Model> CreateModelDirect(
       test_vector,
       prefix_snapshots__,
       sections__,
-      data_size);
+      data_size,
+      memory);
 }
 
 inline bool VerifyInput(::flatbuffers::Verifier &verifier, const void *obj, Input type) {

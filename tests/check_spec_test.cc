@@ -310,7 +310,8 @@ TEST_CASE("check_spec: heads of other tasks") {
        "head (regression): quantiles must rise from above 0 to below 1, but 0.500000 follows "
        "0.500000"},
       {[](ModelSpec& s) { std::get<RegressionHead>(s.head).quantiles.pop_back(); },
-       "head (regression): projection.weight 'head' has shape [6, 32], expected [4, 32] (outputs x "
+       "head (regression): projection.weight 'head' has shape [24, 32], expected [16, 32] (steps x "
+       "outputs x "
        "quantiles, width)"},
       {[](ModelSpec& s) { std::get<RegressionHead>(s.head).mean.pop_back(); },
        "head (regression): mean has 1 numbers, expected none or 2, one per output"},

@@ -80,8 +80,8 @@ class Describer {
     record("Norm", kind, scale, bias, eps, unit_offset);
   }
   void put(const TokenInput& value) {
-    const auto& [vocab_size, table] = value;
-    record("TokenInput", vocab_size, table);
+    const auto& [vocab_size, table, image_width, image_height] = value;
+    record("TokenInput", vocab_size, table, image_width, image_height);
   }
   void put(const FloatInput& value) {
     const auto& [features, projection, mean, deviation] = value;
@@ -130,8 +130,8 @@ class Describer {
            score_scale, key_eps, latent_scope, vapor, vapor_on_local, front);
   }
   void put(const SoftmaxMixer& value) {
-    const auto& [heads, q, k, v, o, rope] = value;
-    record("SoftmaxMixer", heads, q, k, v, o, rope);
+    const auto& [heads, q, k, v, o, rope, scale] = value;
+    record("SoftmaxMixer", heads, q, k, v, o, rope, scale);
   }
   void put(const LinformerMixer& value) {
     const auto& [heads, rank, max_length, q, k, v, o, low_rank_k, low_rank_v] = value;
@@ -153,6 +153,10 @@ class Describer {
     const auto& [before_mixer, mixer, after_mixer, before_ff, feed_forward, after_ff] = value;
     record("Block", before_mixer, mixer, after_mixer, before_ff, feed_forward, after_ff);
   }
+  void put(const MemoryEncoder& value) {
+    const auto& [blocks, final_norm] = value;
+    record("MemoryEncoder", blocks, final_norm);
+  }
   void put(const LanguageHead& value) {
     const auto& [projection] = value;
     record("LanguageHead", projection);
@@ -166,8 +170,8 @@ class Describer {
     record("PairHead", pooling, pad_id, hidden, projection, labels);
   }
   void put(const RegressionHead& value) {
-    const auto& [projection, outputs, quantiles, mean, deviation] = value;
-    record("RegressionHead", projection, outputs, quantiles, mean, deviation);
+    const auto& [projection, outputs, quantiles, mean, deviation, steps] = value;
+    record("RegressionHead", projection, outputs, quantiles, mean, deviation, steps);
   }
   void put(const EmbeddingHead& value) {
     const auto& [pooling, pad_id, unit_length] = value;
@@ -236,10 +240,10 @@ class Describer {
     bytes(data, size);
   }
   void put(const ModelSpec& value) {
-    const auto& [required_features, width, input, positions, blocks, final_norm, head, tensors,
-                 tokenizer, metadata, test_vector, prefix_snapshots] = value;
+    const auto& [required_features, width, input, positions, blocks, final_norm, head, memory,
+                 tensors, tokenizer, metadata, test_vector, prefix_snapshots] = value;
     record("ModelSpec", required_features, width, input, positions, blocks, final_norm, head,
-           tensors, tokenizer, metadata, test_vector, prefix_snapshots);
+           memory, tensors, tokenizer, metadata, test_vector, prefix_snapshots);
   }
 
  private:

@@ -7,6 +7,7 @@
 namespace moka::test {
 namespace {
 
+constexpr int kWithMemory = 3;
 constexpr uint32_t kWidth = 32;
 constexpr uint32_t kHeads = 4;
 constexpr uint32_t kLatents = 16;
@@ -22,7 +23,12 @@ class FormatModel {
     spec.width = kWidth;
     spec.input = input();
     spec.positions = positions();
-    for (int i = 0; i < 5; ++i) spec.blocks.push_back(block(i));
+    for (int i = 0; i < 5; ++i) spec.blocks.push_back(block("blocks.", i));
+    if (which_ == kWithMemory) {
+      spec.memory.emplace();
+      for (int i = 1; i < 3; ++i) spec.memory->blocks.push_back(block("memory.blocks.", i));
+      spec.memory->final_norm = norm("memory.final", 2);
+    }
     spec.final_norm = norm("final", which_);
     spec.head = head();
     if (std::holds_alternative<TokenInput>(spec.input)) {
@@ -71,7 +77,7 @@ class FormatModel {
   Input input() {
     switch (which_) {
       case 0:
-      case 4: return TokenInput{kVocab, matrix("tokens", kVocab, kWidth)};
+      case 4: return TokenInput{kVocab, matrix("tokens", kVocab, kWidth), 6, 7};
       case 1: {
         FloatInput result;
         result.features = 3;
@@ -167,9 +173,10 @@ class FormatModel {
         m.o = linear(n + "o", kWidth, kWidth);
         m.score_scale = 0.35f;
         m.key_eps = 1e-6f;
-        if (m.causal) m.vapor = rotation();
-        if (m.causal) m.front = front(n + "front.", which_);
-        m.source = which_ == 3 ? Source::kMemory : Source::kSelf;
+        m.source = which_ == kWithMemory ? Source::kMemory : Source::kSelf;
+        const bool directed = m.causal && m.source == Source::kSelf;
+        if (directed) m.vapor = rotation();
+        if (directed) m.front = front(n + "front.", which_);
         return m;
       }
       case 1: {
@@ -212,6 +219,7 @@ class FormatModel {
         m.v = linear(n + "v", kWidth, kWidth);
         m.o = linear(n + "o", kWidth, kWidth);
         m.rope = rotation();
+        m.scale = 0.25f;
         return m;
       }
       default: {
@@ -257,8 +265,8 @@ class FormatModel {
     }
   }
 
-  Block block(int i) {
-    const std::string n = "blocks." + std::to_string(i) + ".";
+  Block block(const std::string& prefix, int i) {
+    const std::string n = prefix + std::to_string(i) + ".";
     Block b;
     b.before_mixer = norm(n + "norm1", i + which_);
     b.mixer = mixer(n + "mixer.", i);
@@ -282,7 +290,8 @@ class FormatModel {
         h.quantiles = {0.1f, 0.5f, 0.9f};
         h.mean = {1.0f, 2.0f};
         h.deviation = {3.0f, 4.0f};
-        h.projection = linear("head", 6, kWidth);
+        h.steps = 4;
+        h.projection = linear("head", 24, kWidth);
         return h;
       }
       case 2: {
