@@ -13,17 +13,22 @@ class SupportChecker {
   SupportChecker(const ModelSpec& spec, const std::string& where) : spec_(spec), where_(where) {}
 
   Status check() const {
-    if (!std::holds_alternative<TokenInput>(spec_.input)) {
-      return refuse("the model", std::string("reads the input '") + member_name(spec_.input) + "'");
-    }
     for (size_t i = 0; i < spec_.blocks.size(); ++i) {
       const std::string place = "block " + std::to_string(i);
-      MOKA_RETURN_IF_ERROR(std::visit([&](const auto& mixer) { return check_mixer(place, mixer); },
-                                      spec_.blocks[i].mixer));
+      MOKA_RETURN_IF_ERROR(check_block(place, spec_.blocks[i]));
+      if (std::holds_alternative<LanguageHead>(spec_.head) && sees_ahead(spec_.blocks[i].mixer)) {
+        return Status(StatusCode::kUnsupported,
+                      where_ + ": " + place + " sees ahead (" + member_name(spec_.blocks[i].mixer) +
+                          "), but the head is 'language': each token would see the next one, "
+                          "which it is to predict");
+      }
     }
-    if (!std::holds_alternative<std::monostate>(spec_.head) &&
-        !std::holds_alternative<LanguageHead>(spec_.head)) {
-      return refuse("the model", std::string("has the head '") + member_name(spec_.head) + "'");
+    for (size_t i = 0; spec_.memory && i < spec_.memory->blocks.size(); ++i) {
+      const std::string place = "memory block " + std::to_string(i);
+      MOKA_RETURN_IF_ERROR(check_block(place, spec_.memory->blocks[i]));
+      if (std::holds_alternative<SoftmaxMixer>(spec_.memory->blocks[i].mixer)) {
+        return refuse(place, "uses the mixer 'softmax'");
+      }
     }
     return check_tensors();
   }
@@ -40,14 +45,13 @@ class SupportChecker {
                              std::to_string(heads) + " heads");
   }
 
-  Status check_mixer(const std::string& place, const LatteMixer& mixer) const {
-    if (mixer.source == Source::kMemory) {
-      return refuse(place, "uses the mixer 'latte' with source 'memory' (cross attention)");
-    }
-    if (!mixer.causal)
-      return refuse(place, "uses the mixer 'latte' with causal off (bidirectional)");
-    return Status();
+  Status check_block(const std::string& place, const Block& block) const {
+    return std::visit([&](const auto& mixer) { return check_mixer(place, mixer); }, block.mixer);
   }
+
+  Status check_mixer(const std::string&, const LatteMixer&) const { return Status(); }
+  Status check_mixer(const std::string&, const SoftmaxMixer&) const { return Status(); }
+  Status check_mixer(const std::string&, const LinformerMixer&) const { return Status(); }
 
   Status check_mixer(const std::string& place, const WindowMixer& mixer) const {
     return check_kv_heads(place, mixer.heads, mixer.kv_heads);
@@ -60,14 +64,6 @@ class SupportChecker {
     if (mixer.vapor_on_local)
       return refuse(place, "uses the mixer 'macchiato' with vapor_on_local");
     return check_kv_heads(place, mixer.heads, mixer.kv_heads);
-  }
-
-  Status check_mixer(const std::string& place, const SoftmaxMixer&) const {
-    return refuse(place, "uses the mixer 'softmax'");
-  }
-
-  Status check_mixer(const std::string& place, const LinformerMixer&) const {
-    return refuse(place, "uses the mixer 'linformer'");
   }
 
   Status check_tensors() const {

@@ -64,6 +64,7 @@ void widen(const Tensor& tensor, float* out) {
 // are temporary.
 struct PackedWeights::Store {
   std::vector<DenseLayer> layers;
+  std::map<std::vector<size_t>, DenseGroup> groups;  // by tensors and place
   Release release;
   std::vector<AlignedBuffer<float>> scales;  // per layer; XNNPACK checks them at every create
   std::mutex mutex;                          // held while a runner is created
@@ -110,6 +111,15 @@ Result<std::unique_ptr<PackedWeights>> PackedWeights::create() {
 
 DenseGroup PackedWeights::add(const ModelSpec& spec, const std::vector<Linear>& linears, size_t in,
                               size_t column, size_t row) {
+  // Layers that share their weights share the packed form too.
+  std::vector<size_t> identity = {in, column, row};
+  for (const Linear& linear : linears) {
+    identity.push_back(static_cast<size_t>(linear.weight));
+    identity.push_back(static_cast<size_t>(linear.bias));
+  }
+  const auto known = store_->groups.find(identity);
+  if (known != store_->groups.end()) return known->second;
+
   DenseGroup group;
   group.first = store_->layers.size();
   group.in = in;
@@ -132,6 +142,7 @@ DenseGroup PackedWeights::add(const ModelSpec& spec, const std::vector<Linear>& 
     layer.out += weight->rows();
     column += weight->rows();
   }
+  store_->groups.emplace(std::move(identity), group);
   return group;
 }
 

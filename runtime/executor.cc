@@ -5,6 +5,8 @@
 #include <new>
 #include <string>
 
+#include "runtime/state.h"
+
 namespace moka {
 namespace {
 
@@ -37,24 +39,31 @@ Result<std::shared_ptr<ExecutorImpl>> ExecutorImpl::create(std::shared_ptr<const
   return executor;
 }
 
-Status ExecutorImpl::append(SessionImpl& session, Span<const TokenId> tokens,
-                            const LogitsSink* sink) {
+Status ExecutorImpl::keep_state(const SessionImpl& session) {
+  if (spare_.size() == 0 && !spare_.allocate(session.state.size())) {
+    return Status(StatusCode::kOutOfMemory, "no memory for a spare copy of the session state, " +
+                                                std::to_string(session.state.bytes()) + " bytes");
+  }
+  std::memcpy(spare_.data(), session.state.data(), session.state.bytes());
+  return Status();
+}
+
+Status ExecutorImpl::append(SessionImpl& session, const Steps& steps, const LogitsSink* sink) {
   const std::lock_guard<std::mutex> lock(mutex_);
   if (session.cancelled.exchange(false)) {
     return Status(StatusCode::kCancelled, "cancelled before the first token was read");
   }
-  // A single chunk is not interrupted, so without a sink nothing can stop it half-way.
-  const bool undoable = tokens.size() > forward_->max_rows() || sink != nullptr;
-  if (undoable) {
-    if (spare_.size() == 0 && !spare_.allocate(session.state.size())) {
-      return Status(StatusCode::kOutOfMemory, "no memory for a spare copy of the session state, " +
-                                                  std::to_string(session.state.bytes()) + " bytes");
-    }
-    std::memcpy(spare_.data(), session.state.data(), session.state.bytes());
+  if (model_->plan.cache_floats > 0) {
+    MOKA_RETURN_IF_ERROR(
+        session.cache.reserve(model_->plan, session.position + steps.count, session.position));
+    MOKA_RETURN_IF_ERROR(forward_->reserve_cache(session.cache.capacity()));
   }
-  const Status status = read_chunks(session, tokens, sink);
+  // A single chunk is not interrupted, so without a sink nothing can stop it half-way.
+  const bool undoable = steps.count > forward_->max_rows() || sink != nullptr;
+  if (undoable) MOKA_RETURN_IF_ERROR(keep_state(session));
+  const Status status = read_chunks(session, steps, sink);
   if (status.ok()) {
-    session.position += tokens.size();
+    session.position += steps.count;
   } else if (undoable) {
     std::memcpy(session.state.data(), spare_.data(), session.state.bytes());
   } else {
@@ -63,25 +72,74 @@ Status ExecutorImpl::append(SessionImpl& session, Span<const TokenId> tokens,
   return status;
 }
 
-Status ExecutorImpl::read_chunks(SessionImpl& session, Span<const TokenId> tokens,
-                                 const LogitsSink* sink) {
+Status ExecutorImpl::read_chunks(SessionImpl& session, const Steps& steps, const LogitsSink* sink) {
   Sequence sequence;
   sequence.state = session.state.data();
-  for (size_t first = 0; first < tokens.size(); first += sequence.count) {
+  sequence.cache = &session.cache;
+  sequence.memory = session.memory;
+  const size_t features = model_->plan.input.features;
+  for (size_t first = 0; first < steps.count; first += sequence.count) {
     if (first > 0 && session.cancelled.exchange(false)) {
       return Status(StatusCode::kCancelled, "cancelled after " + std::to_string(first) + " of " +
-                                                std::to_string(tokens.size()) + " tokens");
+                                                std::to_string(steps.count) + " tokens");
     }
     sequence.position = session.position + first;
-    sequence.tokens = tokens.data() + first;
-    sequence.count = std::min(forward_->max_rows(), tokens.size() - first);
+    sequence.count = std::min(forward_->max_rows(), steps.count - first);
+    if (steps.tokens != nullptr) sequence.tokens = steps.tokens + first;
+    if (steps.values != nullptr) sequence.values = steps.values + first * features;
     MOKA_RETURN_IF_ERROR(forward_->read(Span<Sequence>(&sequence, 1)));
-    if (sink != nullptr) MOKA_RETURN_IF_ERROR(send_rows(first, sequence.count, *sink));
+    if (sink == nullptr) continue;
+    MOKA_RETURN_IF_ERROR(send_rows(
+        first, sequence.count, *sink,
+        [this](size_t row, size_t rows, float* out) { return forward_->logits(row, rows, out); }));
   }
   return forward_->logits(sequence.count - 1, 1, session.logits.data());
 }
 
-Status ExecutorImpl::send_rows(size_t first, size_t rows, const LogitsSink& sink) {
+Status ExecutorImpl::append_memory(SessionImpl& session, const Steps& steps) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  if (session.cancelled.exchange(false)) {
+    return Status(StatusCode::kCancelled, "cancelled before the memory was read");
+  }
+  MOKA_RETURN_IF_ERROR(keep_state(session));
+  const Status status = read_memory_chunks(session, steps);
+  if (status.ok()) {
+    session.memory += steps.count;
+  } else {
+    std::memcpy(session.state.data(), spare_.data(), session.state.bytes());
+  }
+  return status;
+}
+
+Status ExecutorImpl::read_memory_chunks(SessionImpl& session, const Steps& steps) {
+  Sequence sequence;
+  sequence.state = session.state.data();
+  sequence.tokens = steps.tokens;
+  sequence.values = steps.values;
+  if (model_->plan.memory_whole) {
+    sequence.count = steps.count;
+    MOKA_RETURN_IF_ERROR(reserve_hidden(steps.count));
+    const std::vector<Piece> pieces = cut_pieces(0, steps.count, 0, forward_->max_rows());
+    return forward_->read_whole_memory(sequence, pieces, hidden_.data(),
+                                       [&session] { return !session.cancelled.exchange(false); });
+  }
+  const size_t features = model_->plan.input.features;
+  for (size_t first = 0; first < steps.count; first += sequence.count) {
+    if (first > 0 && session.cancelled.exchange(false)) {
+      return Status(StatusCode::kCancelled, "cancelled");
+    }
+    sequence.position = session.memory + first;
+    sequence.count = std::min(forward_->max_rows(), steps.count - first);
+    if (steps.tokens != nullptr) sequence.tokens = steps.tokens + first;
+    if (steps.values != nullptr) sequence.values = steps.values + first * features;
+    MOKA_RETURN_IF_ERROR(forward_->read_memory(sequence));
+  }
+  return Status();
+}
+
+template <class Make>
+Status ExecutorImpl::send_rows(size_t first, size_t rows, const LogitsSink& sink,
+                               const Make& make) {
   const size_t outputs = model_->plan.outputs;
   if (rows_capacity_ == 0) {
     const size_t capacity =
@@ -94,10 +152,137 @@ Status ExecutorImpl::send_rows(size_t first, size_t rows, const LogitsSink& sink
   }
   for (size_t row = 0; row < rows; row += rows_capacity_) {
     const size_t count = std::min(rows_capacity_, rows - row);
-    MOKA_RETURN_IF_ERROR(forward_->logits(row, count, rows_.data()));
+    MOKA_RETURN_IF_ERROR(make(row, count, rows_.data()));
     MOKA_RETURN_IF_ERROR(sink(first + row, count, rows_.data(), outputs));
   }
   return Status();
+}
+
+// ---- whole sequences -------------------------------------------------------------------------
+
+std::vector<Piece> cut_pieces(size_t first, size_t count, uint64_t shift, size_t most) {
+  std::vector<Piece> pieces;
+  for (size_t done = 0; done < count; done += most) {
+    pieces.push_back({first + done, std::min(most, count - done), shift});
+  }
+  return pieces;
+}
+
+Status ExecutorImpl::reserve_hidden(size_t rows) {
+  const size_t floats = rows * model_->plan.width;
+  if (hidden_.size() >= floats) return Status();
+  if (rows > SIZE_MAX / model_->plan.width || !hidden_.allocate(floats)) {
+    return Status(StatusCode::kOutOfMemory,
+                  "no memory for the hidden states of " + std::to_string(rows) + " steps, " +
+                      std::to_string(model_->plan.width * sizeof(float)) + " bytes each");
+  }
+  return Status();
+}
+
+Status ExecutorImpl::read_whole(const WholeRead& read) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  const Plan& plan = model_->plan;
+  if (whole_state_.size() == 0 && !whole_state_.allocate(plan.state_floats)) {
+    return Status(
+        StatusCode::kOutOfMemory,
+        "no memory for a state of " + std::to_string(plan.state_floats * sizeof(float)) + " bytes");
+  }
+  reset_state(plan, whole_state_.data());
+  Sequence sequence;
+  sequence.state = whole_state_.data();
+  sequence.cache = &whole_cache_;
+  if (plan.cache_floats > 0) {
+    MOKA_RETURN_IF_ERROR(whole_cache_.reserve(plan, read.steps.count, 0));
+    MOKA_RETURN_IF_ERROR(forward_->reserve_cache(whole_cache_.capacity()));
+  }
+  // Work is counted in pieces: per layer, twice where a mixer gathers first.
+  const auto layers = [](const std::vector<BlockPlan>& blocks, bool whole) {
+    size_t passes = whole ? 0 : 1;
+    for (const BlockPlan& block : blocks) {
+      if (whole) passes += block.mixer.reach == Reach::kAll ? 2 : 1;
+    }
+    return passes;
+  };
+  const size_t total = read.pieces.size() * layers(plan.blocks, plan.whole) +
+                       read.memory_pieces.size() * layers(plan.memory_blocks, plan.memory_whole);
+  size_t finished = 0;
+  const PieceDone done = [&] {
+    ++finished;
+    if (read.progress != nullptr && *read.progress) {
+      (*read.progress)(static_cast<double>(finished) / static_cast<double>(total));
+    }
+    return read.cancel == nullptr || !read.cancel->load(std::memory_order_relaxed);
+  };
+  if (!read.memory_pieces.empty()) {
+    MOKA_RETURN_IF_ERROR(read_whole_memory(read, &sequence, done));
+  }
+  sequence.tokens = read.steps.tokens;
+  sequence.values = read.steps.values;
+  sequence.count = read.steps.count;
+  return plan.whole ? read_ahead(read, sequence, done) : read_pieces(read, sequence, done);
+}
+
+Status ExecutorImpl::read_whole_memory(const WholeRead& read, Sequence* sequence,
+                                       const PieceDone& done) {
+  sequence->tokens = read.memory.tokens;
+  sequence->values = read.memory.values;
+  sequence->count = sequence->memory = read.memory.count;
+  if (model_->plan.memory_whole) {
+    MOKA_RETURN_IF_ERROR(reserve_hidden(read.memory.count));
+    return forward_->read_whole_memory(*sequence, read.memory_pieces, hidden_.data(), done);
+  }
+  for (const Piece& piece : read.memory_pieces) {
+    Sequence part = part_of(*sequence, piece, model_->plan.input.features);
+    MOKA_RETURN_IF_ERROR(forward_->read_memory(part));
+    if (!done()) return Status(StatusCode::kCancelled, "cancelled");
+  }
+  return Status();
+}
+
+// A causal model: piece after piece in constant memory.
+Status ExecutorImpl::read_pieces(const WholeRead& read, const Sequence& sequence,
+                                 const PieceDone& done) {
+  const auto make = [this](size_t row, size_t rows, float* out) {
+    return forward_->logits(row, rows, out);
+  };
+  for (const Piece& piece : read.pieces) {
+    Sequence part = part_of(sequence, piece, model_->plan.input.features);
+    MOKA_RETURN_IF_ERROR(forward_->read(Span<Sequence>(&part, 1)));
+    if (read.sink != nullptr) {
+      MOKA_RETURN_IF_ERROR(send_rows(piece.first, piece.count, *read.sink, make));
+    } else if (piece.first + piece.count > read.last) {
+      std::memcpy(read.pooled, forward_->pooled(read.last - piece.first),
+                  model_->plan.width * sizeof(float));
+    }
+    if (!done()) return Status(StatusCode::kCancelled, "cancelled");
+  }
+  return Status();
+}
+
+// A model that sees ahead: all rows of a layer, then the next layer.
+Status ExecutorImpl::read_ahead(const WholeRead& read, const Sequence& sequence,
+                                const PieceDone& done) {
+  MOKA_RETURN_IF_ERROR(reserve_hidden(sequence.count));
+  float* x = hidden_.data();
+  MOKA_RETURN_IF_ERROR(forward_->read_whole(sequence, read.pieces, x, done));
+  if (read.sink == nullptr) {
+    forward_->pool_rows(x, sequence.count, read.last, read.pooled);
+    return Status();
+  }
+  const size_t width = model_->plan.width;
+  for (const Piece& piece : read.pieces) {
+    const auto make = [&](size_t row, size_t rows, float* out) {
+      return forward_->project_rows(x + (piece.first + row) * width, rows, out);
+    };
+    MOKA_RETURN_IF_ERROR(send_rows(piece.first, piece.count, *read.sink, make));
+  }
+  return Status();
+}
+
+Status ExecutorImpl::project(const float* first, const float* second, float* out) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  return second == nullptr ? forward_->project_pooled(first, 1, out)
+                           : forward_->project_pair(first, second, out);
 }
 
 }  // namespace moka

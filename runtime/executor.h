@@ -4,6 +4,7 @@
 #define MOKA_RUNTIME_EXECUTOR_H_
 
 #include <atomic>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <vector>
@@ -21,9 +22,34 @@ struct SessionImpl {
   std::shared_ptr<ExecutorImpl> executor;
   AlignedBuffer<float> state;
   AlignedBuffer<float> logits;
+  SoftmaxCache cache;  // stays empty unless the model has softmax attention
   uint64_t position = 0;
+  uint64_t memory = 0;  // steps read of the memory
   std::atomic<bool> cancelled{false};
   bool broken = false;  // a defect stopped a call half-way; only reset() and restore() help
+};
+
+// Steps to be read: token ids, or numbers.
+struct Steps {
+  const TokenId* tokens = nullptr;
+  const float* values = nullptr;  // [count][features]
+  size_t count = 0;
+};
+
+// Pieces of at most `most` steps that cover [first, first + count).
+std::vector<Piece> cut_pieces(size_t first, size_t count, uint64_t shift, size_t most);
+
+// A whole sequence to be read from an empty memory; everything in it has been checked.
+struct WholeRead {
+  Steps steps;
+  std::vector<Piece> pieces;  // of the steps, without padding
+  size_t last = 0;            // row for last-token pooling
+  Steps memory;
+  std::vector<Piece> memory_pieces;
+  const LogitsSink* sink = nullptr;  // rows of output, or
+  float* pooled = nullptr;           // the vector of a pooled head [D]
+  const std::atomic<bool>* cancel = nullptr;
+  const std::function<void(double)>* progress = nullptr;
 };
 
 class ExecutorImpl {
@@ -34,15 +60,30 @@ class ExecutorImpl {
 
   // Session::append: reads in chunks; undone as a whole when it fails or is cancelled. `sink` may
   // be null.
-  Status append(SessionImpl& session, Span<const TokenId> tokens, const LogitsSink* sink);
+  Status append(SessionImpl& session, const Steps& steps, const LogitsSink* sink);
+  // Session::append_memory; undone likewise.
+  Status append_memory(SessionImpl& session, const Steps& steps);
+
+  // Reads a whole sequence: read_sequence and the halves of read_pair.
+  Status read_whole(const WholeRead& read);
+  // Output of pooled vectors: one, or two for a pair model.
+  Status project(const float* first, const float* second, float* out);
 
   const ModelData& model() const { return *model_; }
   const Forward& forward() const { return *forward_; }
 
  private:
   ExecutorImpl() = default;
-  Status read_chunks(SessionImpl& session, Span<const TokenId> tokens, const LogitsSink* sink);
-  Status send_rows(size_t first, size_t rows, const LogitsSink& sink);
+  Status read_chunks(SessionImpl& session, const Steps& steps, const LogitsSink* sink);
+  Status read_memory_chunks(SessionImpl& session, const Steps& steps);
+  // Makes rows of output, `make(row, rows, out)` each, and sends them.
+  template <class Make>
+  Status send_rows(size_t first, size_t rows, const LogitsSink& sink, const Make& make);
+  Status keep_state(const SessionImpl& session);
+  Status read_pieces(const WholeRead& read, const Sequence& sequence, const PieceDone& done);
+  Status read_ahead(const WholeRead& read, const Sequence& sequence, const PieceDone& done);
+  Status read_whole_memory(const WholeRead& read, Sequence* sequence, const PieceDone& done);
+  Status reserve_hidden(size_t rows);
 
   std::shared_ptr<const ModelData> model_;
   std::unique_ptr<Forward> forward_;
@@ -50,6 +91,10 @@ class ExecutorImpl {
   AlignedBuffer<float> spare_;  // state before the running call; made when first needed
   AlignedBuffer<float> rows_;   // logits on their way to a sink; made when first needed
   size_t rows_capacity_ = 0;    // rows that fit
+  // Of whole sequences: a state, a cache, and all hidden states; made when first needed.
+  AlignedBuffer<float> whole_state_;
+  SoftmaxCache whole_cache_;
+  AlignedBuffer<float> hidden_;  // [steps][D]
 };
 
 }  // namespace moka

@@ -3,9 +3,10 @@
 #include <algorithm>
 #include <cstring>
 #include <new>
+#include <string>
+#include <utility>
 
 #include "runtime/front.h"
-#include "runtime/half.h"
 
 namespace moka {
 
@@ -14,11 +15,14 @@ Status Forward::read(Span<Sequence> sequences) {
   for (Sequence& sequence : sequences) {
     sequence.row = rows;
     rows += sequence.count;
-    embed(sequence);
+    MOKA_RETURN_IF_ERROR(embed(sequence, x_.data() + sequence.row * plan_.width));
   }
   prepare_positions(sequences);
   for (const BlockPlan& block : plan_.blocks) {
     MOKA_RETURN_IF_ERROR(run_block(block, sequences, rows, x_.data()));
+  }
+  if (plan_.head.pooled) {
+    for (const Sequence& sequence : sequences) pool(sequence);
   }
   return Status();
 }
@@ -45,7 +49,12 @@ Status Forward::run_block(const BlockPlan& block, Span<const Sequence> sequences
 // The mixer of each head reads the fused projection of the normalised input and leaves its output in
 // its columns of mix_; the output projection joins the heads.
 Status Forward::run_mixer(const MixerPlan& mixer, Span<const Sequence> sequences, size_t rows,
-                          const float* x, float* y) {
+                          float* x, float* y) {
+  if (mixer.rank > 0) {
+    for (const Sequence& sequence : sequences) {
+      MOKA_RETURN_IF_ERROR(unit_rows(sequence, x + sequence.row * plan_.width));
+    }
+  }
   if (mixer.from_front.count > 0) {
     for (const Sequence& sequence : sequences) {
       const size_t at = sequence.row * plan_.width;
@@ -96,57 +105,6 @@ Status Forward::feed_forward(const FeedForwardPlan& plan, size_t rows, float* z,
   return Status();
 }
 
-Status Forward::logits(size_t row, size_t rows, float* out) {
-  const float* x = x_.data() + row * plan_.width;
-  if (!plan_.has_head) {
-    normalise(plan_.final_norm, rows, x, out);
-    return Status();
-  }
-  normalise(plan_.final_norm, rows, x, z_.data());
-  return dense_->run(plan_.head, rows, z_.data(), out);
-}
-
-namespace {
-
-// Row `index` of a matrix stored in any type, as float32.
-void gather_row(const Kernels& kernels, const Tensor& table, size_t index, size_t width,
-                float* out) {
-  const size_t at = index * width;
-  switch (table.dtype) {
-    case DType::kI8:
-      kernels.widen_i8(static_cast<const int8_t*>(table.data) + at,
-                       static_cast<const float*>(table.scales)[index], width, out);
-      break;
-    case DType::kF16:
-      kernels.widen_f16(static_cast<const uint16_t*>(table.data) + at, width, out);
-      break;
-    case DType::kBF16:
-      for (size_t i = 0; i < width; ++i) {
-        out[i] = bfloat16_to_float(static_cast<const uint16_t*>(table.data)[at + i]);
-      }
-      break;
-    default: std::memcpy(out, static_cast<const float*>(table.data) + at, width * sizeof(float));
-  }
-}
-
-}  // namespace
-
-void Forward::embed(const Sequence& sequence) {
-  for (size_t i = 0; i < sequence.count; ++i) {
-    float* x = x_.data() + (sequence.row + i) * plan_.width;
-    gather_row(kernels_, *plan_.token_table, static_cast<size_t>(sequence.tokens[i]), plan_.width,
-               x);
-    const uint64_t position = sequence.position + sequence.shift + i;
-    if (plan_.positions.kind == PositionKind::kSinusoidal) {
-      sinusoidal_.add(position, x);
-    } else if (plan_.positions.kind == PositionKind::kLearned) {
-      gather_row(kernels_, *plan_.position_table, static_cast<size_t>(position), plan_.width,
-                 z_.data());
-      kernels_.add(z_.data(), plan_.width, x);
-    }
-  }
-}
-
 void Forward::prepare_positions(Span<const Sequence> sequences) {
   for (RotationTable& table : rotations_) {
     for (const Sequence& sequence : sequences) {
@@ -193,20 +151,19 @@ Status Forward::allocate(PackedWeights& weights, int threads, size_t max_rows) {
   sinusoidal_.configure(plan_.width, plan_.positions.fp32_angles);
 
   size_t wide = plan_.width, hidden = 0, front = 0;
-  for (const BlockPlan& block : plan_.blocks) {
-    wide = std::max({wide, block.mixer.row, block.feed_forward.in.row});
-    if (block.feed_forward.kind == FeedForwardKind::kGated) {
-      hidden = std::max(hidden, block.feed_forward.width);
+  for (const auto* blocks : {&plan_.blocks, &plan_.memory_blocks}) {
+    for (const BlockPlan& block : *blocks) {
+      wide = std::max({wide, block.mixer.row, block.feed_forward.in.row});
+      if (block.feed_forward.kind == FeedForwardKind::kGated) {
+        hidden = std::max(hidden, block.feed_forward.width);
+      }
+      scratch_floats_ =
+          std::max(scratch_floats_, head_scratch(block.mixer, max_rows, block.mixer.capacity));
+      front = std::max(front, front_scratch(block.mixer.front, plan_.width, max_rows));
     }
-    scratch_floats_ = std::max(scratch_floats_, head_scratch(block.mixer, max_rows));
-    front = std::max(front, front_scratch(block.mixer.front, plan_.width, max_rows));
   }
   scratch_floats_ = pad_row(scratch_floats_);
-  bool ok = x_.allocate(max_rows * plan_.width) && z_.allocate(max_rows * plan_.width) &&
-            y_.allocate(max_rows * plan_.width) && mix_.allocate(max_rows * plan_.width) &&
-            front_.allocate(front > 0 ? max_rows * plan_.width : 0) &&
-            wide_.allocate(max_rows * wide) && hidden_.allocate(max_rows * hidden) &&
-            zeros_.allocate(plan_.width) && ones_.allocate(plan_.width) &&
+  bool ok = allocate_rows(wide, hidden, front > 0) &&
             scratch_.allocate(std::max(scratch_floats_ * static_cast<size_t>(threads), front));
   rotations_.resize(plan_.rotations.size());
   for (size_t i = 0; ok && i < rotations_.size(); ++i) {
@@ -217,16 +174,50 @@ Status Forward::allocate(PackedWeights& weights, int threads, size_t max_rows) {
                   "no memory for the scratch of " + std::to_string(max_rows) + " rows");
   }
   std::fill(ones_.data(), ones_.data() + plan_.width, 1.0f);
+  if (!plan_.input.convolution.layers.empty()) {
+    MOKA_ASSIGN_OR_RETURN(convolution_, ConvolutionStack::create(plan_.input.convolution, *pool_));
+  }
+  return Status();
+}
+
+bool Forward::allocate_rows(size_t wide, size_t hidden, bool front) {
+  const size_t rows = max_rows_, width = plan_.width;
+  const bool pair = plan_.head.kind == HeadKind::kPair;
+  return x_.allocate(rows * width) && z_.allocate(rows * width) && y_.allocate(rows * width) &&
+         mix_.allocate(rows * width) && front_.allocate(front ? rows * width : 0) &&
+         wide_.allocate(rows * wide) && hidden_.allocate(rows * hidden) &&
+         input_.allocate(rows * plan_.input.features) &&
+         pooled_.allocate(plan_.head.pooled ? rows * width : 0) &&
+         pair_.allocate(pair ? 4 * width + kRowPad + plan_.head.hidden.row : 0) &&
+         zeros_.allocate(width) && ones_.allocate(width);
+}
+
+Status Forward::reserve_cache(size_t capacity) {
+  size_t floats = scratch_floats_;
+  for (const BlockPlan& block : plan_.blocks) {
+    if (block.mixer.growing) {
+      floats = std::max(floats, pad_row(head_scratch(block.mixer, max_rows_, capacity)));
+    }
+  }
+  if (floats == scratch_floats_) return Status();
+  AlignedBuffer<float> larger;
+  if (!larger.allocate(std::max(floats * static_cast<size_t>(pool_->threads()), scratch_.size()))) {
+    return Status(StatusCode::kOutOfMemory,
+                  "no memory for softmax attention over " + std::to_string(capacity) + " tokens");
+  }
+  scratch_ = std::move(larger);
+  scratch_floats_ = floats;
   return Status();
 }
 
 size_t Forward::scratch_bytes() const {
   size_t bytes = dense_->scratch_bytes();
-  for (const auto* buffer :
-       {&x_, &z_, &y_, &front_, &wide_, &hidden_, &mix_, &scratch_, &zeros_, &ones_}) {
+  for (const auto* buffer : {&x_, &z_, &y_, &front_, &wide_, &hidden_, &mix_, &input_, &pooled_,
+                             &pair_, &scratch_, &zeros_, &ones_}) {
     bytes += buffer->bytes();
   }
   for (const RotationTable& table : rotations_) bytes += table.bytes();
+  if (convolution_ != nullptr) bytes += convolution_->scratch_bytes();
   return bytes;
 }
 

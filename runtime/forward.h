@@ -1,13 +1,19 @@
-// Forward: the model as a page of code. Reads tokens of one or several sequences, row by row through
-// the blocks, and turns the last hidden states into logits.
+// Forward: the model as a page of code. Reads steps of one or several sequences, row by row through
+// the blocks, and turns the last hidden states into rows of output. Spread over files by subject:
+//
+//   forward.cc    blocks, feed-forwards, norms; what is allocated
+//   input.cc      tokens, numbers and pixels to the first hidden states
+//   mixer.cc      latents and windows      linformer.cc  the bidirectional baseline
+//   head.cc       pooling and outputs      whole.cc      models that see ahead, and the memory
 //
 // Belongs to one Executor: it owns that caller's operators and scratch. One call at a time. Nothing
-// allocates after create().
+// allocates after create(), except reserve_cache().
 #ifndef MOKA_RUNTIME_FORWARD_H_
 #define MOKA_RUNTIME_FORWARD_H_
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <vector>
 
@@ -15,23 +21,41 @@
 #include "moka/status.h"
 #include "moka/tokenizer.h"
 #include "runtime/aligned_buffer.h"
+#include "runtime/convolution.h"
 #include "runtime/dense.h"
 #include "runtime/kernels/kernels.h"
 #include "runtime/plan.h"
 #include "runtime/rotation.h"
+#include "runtime/softmax_cache.h"
 #include "runtime/thread_pool.h"
 
 namespace moka {
 
-// Consecutive tokens of one sequence. The state is that before `position` and is brought up to date.
+// Consecutive steps of one sequence. The state is that before `position` and is brought up to date.
 struct Sequence {
   float* state = nullptr;
-  uint64_t position = 0;            // tokens that the state has seen
+  SoftmaxCache* cache = nullptr;    // of models that need one; has room for all steps
+  uint64_t position = 0;            // steps that the state has seen
   uint64_t shift = 0;               // added to the positions that embeddings and angles are made of
+  uint64_t whole = 0;               // steps gathered by mixers that see ahead
+  uint64_t memory = 0;              // steps gathered from the memory
   const TokenId* tokens = nullptr;  // each below the vocabulary size
+  const float* values = nullptr;    // or [count][features]
   size_t count = 0;
   size_t row = 0;  // set by read(): where its rows begin
 };
+
+// A stretch of a whole sequence: steps [first, first + count), at positions first + shift and on.
+struct Piece {
+  size_t first = 0, count = 0;
+  uint64_t shift = 0;
+};
+
+// The steps of `piece`, at row 0; `sequence` begins at step 0.
+Sequence part_of(const Sequence& sequence, const Piece& piece, size_t features);
+
+// Told of each piece of work done; false: stop with kCancelled.
+using PieceDone = std::function<bool()>;
 
 class Forward {
  public:
@@ -43,42 +67,108 @@ class Forward {
   const ThreadPool& pool() const { return *pool_; }
   size_t scratch_bytes() const;
 
-  // Reads the tokens of all sequences, at most max_rows() together. A failure (a defect, not an
-  // input) leaves the states unusable.
+  // Scratch for softmax attention over `capacity` tokens.
+  Status reserve_cache(size_t capacity);
+
+  // Reads the steps of all sequences, at most max_rows() together; for plans that are not `whole`. A
+  // failure (a defect, not an input) leaves the states unusable.
   Status read(Span<Sequence> sequences);
 
-  // Logits of `rows` rows of the last read(), from `row` on, to out[rows][outputs].
+  // Output of `rows` rows of the last read(), from `row` on, to out[rows][outputs]. With a pooled
+  // head row i is the output for everything up to it. Not for pair models.
   Status logits(size_t row, size_t rows, float* out);
+  // The vector that a pooled head makes its output of, for everything up to `row`.
+  const float* pooled(size_t row) const { return pooled_.data() + row * plan_.width; }
 
-  // The parts of read(), for tests: x is [rows][D], and rows must be set in the sequences.
-  Status run_mixer(const MixerPlan& mixer, Span<const Sequence> sequences, size_t rows,
-                   const float* x, float* y);
+  // Reads steps of the memory, at most max_rows(): its encoder, and what the blocks gather from it.
+  Status read_memory(Sequence& sequence);
+
+  // Whole sequences, for models that see ahead. `sequence` has all steps and a fresh state; x is
+  // [count][D] and becomes the last hidden states. Pieces have at most max_rows() steps each.
+  Status read_whole(const Sequence& sequence, Span<const Piece> pieces, float* x,
+                    const PieceDone& done);
+  // The same for the memory: its encoder, and what the blocks gather from it.
+  Status read_whole_memory(const Sequence& sequence, Span<const Piece> pieces, float* x,
+                           const PieceDone& done);
+  // Output of hidden states x [rows][D], rows <= max_rows(), for heads that are not pooled.
+  Status project_rows(const float* x, size_t rows, float* out);
+  // Pools x [rows][D]; `last` is the row for last-token pooling.
+  void pool_rows(const float* x, size_t rows, size_t last, float* pooled);
+  // Output of a pooled vector, and of two for a pair model.
+  Status project_pooled(const float* pooled, size_t rows, float* out);
+  Status project_pair(const float* first, const float* second, float* out);
+
+  // The parts of read(), for tests: x is [rows][D], may be changed, and rows must be set in the
+  // sequences.
+  Status run_mixer(const MixerPlan& mixer, Span<const Sequence> sequences, size_t rows, float* x,
+                   float* y);
   Status run_block(const BlockPlan& block, Span<const Sequence> sequences, size_t rows, float* x);
+  // Keys and values of the sequence into the latents of a mixer that sees ahead or reads a memory.
+  Status gather(const MixerPlan& mixer, const Sequence& sequence, float* x);
   // Rotary angles of the positions of all rows; run_mixer needs them.
   void prepare_positions(Span<const Sequence> sequences);
 
  private:
   Forward(const Plan& plan, const Kernels& kernels) : plan_(plan), kernels_(kernels) {}
   Status allocate(PackedWeights& weights, int threads, size_t max_rows);
+  bool allocate_rows(size_t wide, size_t hidden, bool front);
 
-  void embed(const Sequence& sequence);
   void normalise(const NormPlan& norm, size_t rows, const float* x, float* y) const;
   Status feed_forward(const FeedForwardPlan& plan, size_t rows, float* z, float* y);
   void add_rows(size_t rows, const float* y, float* x) const;
 
+  // input.cc
+  Status embed(const Sequence& sequence, float* x);
+  Status embed_values(const Sequence& sequence, float* x);
+  Status embed_image(const Sequence& sequence, float* x);
+  void add_positions(const Sequence& sequence, float* x);
+
+  // head.cc
+  void pool(const Sequence& sequence);
+  void scale_outputs(size_t rows, float* out) const;
+
+  // whole.cc
+  Status run_whole(const std::vector<BlockPlan>& blocks, const Sequence& sequence,
+                   Span<const Piece> pieces, float* x, const PieceDone& done);
+  Status gather_memory(const Sequence& sequence, const float* x);
+
   // mixer.cc
   struct HeadTask;
+  using HeadWork = void (Forward::*)(const MixerPlan& mixer, const Sequence& sequence, size_t head,
+                                     float* scratch);
+  struct Rows {
+    const float* data;
+    size_t stride;
+  };
   void mix_heads(const MixerPlan& mixer, Span<const Sequence> sequences);
+  void for_heads(const MixerPlan& mixer, Span<const Sequence> sequences, HeadWork work);
   static void run_head(void* context, size_t thread, size_t index);
   void mix_head(const MixerPlan& mixer, const Sequence& sequence, size_t head, float* scratch);
-  void mix_window(const MixerPlan& mixer, const Sequence& sequence, size_t head, const float* v,
-                  size_t v_stride, const float* p_gate, float* y, float* scratch);
-  static size_t head_scratch(const MixerPlan& mixer, size_t rows);
+  void gather_head(const MixerPlan& mixer, const Sequence& sequence, size_t head, float* scratch);
+  void read_head(const MixerPlan& mixer, const Sequence& sequence, size_t head, float* scratch);
+  Rows head_values(const MixerPlan& mixer, const Sequence& sequence, size_t head,
+                   float* room) const;
+  void head_mixture(const MixerPlan& mixer, const Sequence& sequence, size_t head, float* p,
+                    float* p_gate) const;
+  void mix_latents(const MixerPlan& mixer, const Sequence& sequence, size_t head, Rows v,
+                   float* p_gate, float* y, float* scratch);
+  void mix_window(const MixerPlan& mixer, const Sequence& sequence, size_t head, Rows v,
+                  const float* p_gate, float* y, float* scratch);
+  void store_head(const MixerPlan& mixer, const Sequence& sequence, size_t head, const float* y);
+  static size_t head_scratch(const MixerPlan& mixer, size_t rows, size_t capacity);
+
+  // linformer.cc
+  void gather_low_rank(const MixerPlan& mixer, const Sequence& sequence, size_t head,
+                       float* scratch);
+  void read_low_rank(const MixerPlan& mixer, const Sequence& sequence, size_t head, float* scratch);
+  Status unit_rows(const Sequence& sequence, float* x) const;
+  static size_t linformer_scratch(const MixerPlan& mixer, size_t rows);
 
   const Plan& plan_;
   const Kernels& kernels_;
   std::unique_ptr<ThreadPool> pool_;
   std::unique_ptr<DenseRunner> dense_;
+  std::unique_ptr<ConvolutionStack> convolution_;  // of convolved pixels
   size_t max_rows_ = 0;
   SinusoidalPositions sinusoidal_;
   std::vector<RotationTable> rotations_;
@@ -90,6 +180,9 @@ class Forward {
   AlignedBuffer<float> wide_;     // [rows][widest fused projection]
   AlignedBuffer<float> hidden_;   // [rows][widest feed-forward]
   AlignedBuffer<float> mix_;      // [rows][D] head outputs, concatenated
+  AlignedBuffer<float> input_;    // [rows][features] scaled numbers
+  AlignedBuffer<float> pooled_;   // [rows][D] of a pooled head
+  AlignedBuffer<float> pair_;     // [4 D] and [hidden] of a pair head
   AlignedBuffer<float> scratch_;  // per thread: scratch_floats_
   size_t scratch_floats_ = 0;
   AlignedBuffer<float> zeros_, ones_;  // [D] stand in for absent norm parameters

@@ -1,5 +1,6 @@
 #include "moka/model.h"
 
+#include <iterator>
 #include <new>
 #include <set>
 #include <string>
@@ -24,6 +25,13 @@ const char* mixer_name(const Mixer& mixer) {
   return "linformer";
 }
 
+bool sees_ahead_anywhere(const ModelSpec& spec) {
+  for (const Block& block : spec.blocks) {
+    if (sees_ahead(block.mixer)) return true;
+  }
+  return false;
+}
+
 // "macchiato language model, 8 layers of width 384"
 std::string describe(const ModelSpec& spec) {
   std::string mixers;
@@ -32,9 +40,13 @@ std::string describe(const ModelSpec& spec) {
     if (!seen.insert(mixer_name(block.mixer)).second) continue;
     mixers += (mixers.empty() ? "" : "/") + std::string(mixer_name(block.mixer));
   }
-  const char* task = std::holds_alternative<LanguageHead>(spec.head) ? "language model" : "encoder";
-  return mixers + " " + task + ", " + std::to_string(spec.blocks.size()) + " layers of width " +
-         std::to_string(spec.width);
+  static constexpr const char* kTasks[] = {"encoder",         "language model", "classifier",
+                                           "pair classifier", "regression",     "embedding"};
+  static_assert(std::size(kTasks) == std::variant_size_v<Head>);
+  const char* task = kTasks[spec.head.index()];
+  const char* direction = sees_ahead_anywhere(spec) ? "bidirectional " : "";
+  return direction + mixers + " " + task + ", " + std::to_string(spec.blocks.size()) +
+         " layers of width " + std::to_string(spec.width);
 }
 
 // Names a model that came without a file: its tensors' names, shapes and bytes.
@@ -57,7 +69,19 @@ void fill_info(ModelData* data) {
   info.architecture = describe(spec);
   info.width = spec.width;
   info.layers = static_cast<uint32_t>(spec.blocks.size());
-  info.vocab_size = static_cast<uint32_t>(data->plan.vocab_size);
+  const InputPlan& input = data->plan.input;
+  info.input = input.features == 0     ? InputKind::kTokens
+               : input.image_width > 0 ? InputKind::kPixels
+                                       : InputKind::kValues;
+  info.vocab_size = static_cast<uint32_t>(input.vocab_size);
+  info.features = static_cast<uint32_t>(input.features);
+  info.image_width = static_cast<uint32_t>(input.image_width);
+  info.image_height = static_cast<uint32_t>(input.image_height);
+  info.output = static_cast<OutputKind>(data->plan.head.kind);
+  info.pad_id = data->plan.head.pooled ? data->plan.head.pad_id : -1;
+  info.causal = !data->plan.whole;
+  info.reads_memory = !data->plan.memory_blocks.empty();
+  info.state_bytes_per_token = data->plan.cache_floats * sizeof(float);
   info.outputs = static_cast<uint32_t>(data->plan.outputs);
   for (const Tensor& tensor : spec.tensors) {
     info.parameters += tensor.elements();
@@ -147,7 +171,17 @@ Result<Session> Model::new_session(const Executor& executor) const {
   if (executor.impl_ == nullptr || &executor.impl_->model() != data_.get()) {
     return Status(StatusCode::kInvalidArgument, "the executor was made by another model");
   }
-  std::unique_ptr<SessionImpl> impl(new (std::nothrow) SessionImpl{*this, executor.impl_, {}, {}});
+  if (!data_->info.causal) {
+    return Status(StatusCode::kFailedPrecondition,
+                  "the model sees ahead, so it has no sessions: read_sequence() reads a whole "
+                  "sequence");
+  }
+  if (data_->info.output == OutputKind::kPair) {
+    return Status(StatusCode::kFailedPrecondition,
+                  "the model compares two sequences, so it has no sessions: use read_pair()");
+  }
+  std::unique_ptr<SessionImpl> impl(new (std::nothrow)
+                                        SessionImpl{*this, executor.impl_, {}, {}, {}});
   if (impl == nullptr || !impl->state.allocate(data_->plan.state_floats) ||
       !impl->logits.allocate(data_->plan.outputs)) {
     return Status(StatusCode::kOutOfMemory, "no memory for a session of " +

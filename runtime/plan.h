@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "moka/status.h"
+#include "runtime/convolution.h"
 #include "runtime/dense.h"
 #include "runtime/model_spec.h"
 
@@ -51,17 +52,33 @@ struct FrontPlan {
   std::vector<float> decay;  // [D]: c * softplus(a_param)
 };
 
+// Tokens after which the sums of latents move to the archive; see latents.h.
+constexpr uint64_t kArchiveTokens = 1024;
+
 // Offsets in floats into the session state; see state.h for the arrays themselves.
 struct MixerState {
   size_t maximum = 0, norm = 0, sum = 0;  // latents
+  size_t archive_maximum = 0, archive_norm = 0, archive_carry = 0,
+         archive_mean = 0;                // older tokens
   size_t keys = 0, values = 0;            // window ring
   size_t conv = 0, hidden = 0;            // front
+  size_t low_rank_k = 0, low_rank_v = 0;  // linformer
+  size_t cache = 0;  // softmax: floats per token of the cache before this layer's
+};
+
+// When a mixer's output for a token can be computed.
+enum class Reach : uint8_t {
+  kPast,    // from the tokens up to it
+  kAll,     // when the whole sequence has been gathered
+  kMemory,  // when the memory has been gathered
 };
 
 struct MixerPlan {
   const char* name = "";
+  Reach reach = Reach::kPast;
   size_t heads = 0;
   bool latent = false, window = false;  // Macchiato has both
+  bool growing = false;                 // softmax: a window over everything, kept in a SoftmaxCache
   size_t dh = 0, dh_pad = 0;            // value channels of a head
   size_t lh = 0;                        // latents of a head
   // The fused projection: one row per token, and where each part begins in it.
@@ -69,12 +86,17 @@ struct MixerPlan {
   size_t q = 0, k = 0, gate = 0, v = 0, local_q = 0, local_k = 0;
   DenseGroup from_input;  // parts that read the layer's input
   DenseGroup from_front;  // parts that read the front's output; count 0 without a front
+  DenseGroup gathered;    // keys and values when reach is not kPast
   DenseGroup out;
   float score_scale = 1.0f, key_eps = 0.0f;
   RotationUse vapor, rope;
   size_t capacity = 0;  // tokens in the window
   float local_scale = 0.0f, softcap = 0.0f;
   FrontPlan front;
+  // Linformer: K^ = sum over t of E[t, h, r] K_t, and V^ likewise; `rank` of them per head.
+  size_t rank = 0, max_length = 0;
+  const float* low_rank_k = nullptr;  // [max_length][H][rank]
+  const float* low_rank_v = nullptr;
   MixerState state;
 };
 
@@ -93,20 +115,50 @@ struct BlockPlan {
   FeedForwardPlan feed_forward;
 };
 
+enum class HeadKind : uint8_t { kNone, kLanguage, kClassifier, kPair, kRegression, kEmbedding };
+
+struct HeadPlan {
+  HeadKind kind = HeadKind::kNone;
+  bool pooled = false;  // classifier, pair, embedding: one vector for all that was read
+  Pooling pooling = Pooling::kMean;
+  TokenId pad_id = -1;
+  bool unit_length = false;
+  DenseGroup hidden;      // pair
+  DenseGroup projection;  // count 0: none
+  // Regression: value = mean + deviation * number, by output; empty for none.
+  size_t outputs = 0, numbers = 1;  // numbers of one output in a row: quantiles, or 1
+  std::vector<float> mean, deviation;
+  size_t pool = 0, carry = 0;  // offsets into the session state: [D] each, see state.h
+};
+
+struct InputPlan {
+  size_t vocab_size = 0;                // 0 unless tokens
+  const Tensor* token_table = nullptr;  // [V, D]
+  size_t features = 0;                  // floats in a step; 0 for tokens
+  DenseGroup projection;                // values, dense pixels
+  std::vector<float> mean, deviation;   // by feature; empty for none
+  ConvolutionPlan convolution;          // of convolved pixels; no layers otherwise
+  NormPlan convolution_norm;
+  size_t image_width = 0, image_height = 0;
+};
+
 struct Plan {
   size_t width = 0;
-  size_t vocab_size = 0;
-  const Tensor* token_table = nullptr;
+  InputPlan input;
   Positions positions;
   const Tensor* position_table = nullptr;
   uint64_t position_limit = 0;  // 0: none
   std::vector<RotationPlan> rotations;
   std::vector<BlockPlan> blocks;
   NormPlan final_norm;
-  bool has_head = false;
-  DenseGroup head;
-  size_t outputs = 0;       // floats per row of logits; the width without a head
+  std::vector<BlockPlan> memory_blocks;  // of the memory encoder; empty for none
+  NormPlan memory_norm;
+  HeadPlan head;
+  size_t outputs = 0;       // floats per row of output
   size_t state_floats = 0;  // of a session
+  size_t cache_floats = 0;  // per token, of a SoftmaxCache
+  // Something sees ahead: a mixer, or a convolution over the image. Then sequences are read whole.
+  bool whole = false, memory_whole = false;
 };
 
 // `spec` has passed check_spec and check_supported, and outlives the plan. Adds its dense layers to

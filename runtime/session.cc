@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "runtime/atomic_file.h"
+#include "runtime/check_steps.h"
 #include "runtime/executor.h"
 #include "runtime/file_map.h"
 #include "runtime/state.h"
@@ -13,26 +14,51 @@
 namespace moka {
 namespace {
 
-Status check_tokens(const SessionImpl& session, Span<const TokenId> tokens) {
+Status check_usable(const SessionImpl& session) {
+  if (!session.broken) return Status();
+  return Status(
+      StatusCode::kFailedPrecondition,
+      "an earlier call failed inside the runtime; reset() or restore() the session first");
+}
+
+// `steps` have been checked as such.
+Status append_steps(SessionImpl& session, const Steps& steps, const LogitsSink* sink) {
   const ModelInfo& info = session.model.info();
-  if (session.broken) {
-    return Status(
-        StatusCode::kFailedPrecondition,
-        "an earlier call failed inside the runtime; reset() or restore() the session first");
+  MOKA_RETURN_IF_ERROR(check_usable(session));
+  MOKA_RETURN_IF_ERROR(check_positions(info, session.position, steps.count));
+  if (steps.count == 0) return Status();
+  if (info.reads_memory && session.memory == 0) {
+    return Status(StatusCode::kFailedPrecondition,
+                  "the model answers from a second sequence: append_memory() comes first");
   }
-  for (size_t i = 0; i < tokens.size(); ++i) {
-    if (tokens[i] >= 0 && static_cast<uint32_t>(tokens[i]) < info.vocab_size) continue;
-    return Status(StatusCode::kOutOfRange, "token " + std::to_string(i) + " is " +
-                                               std::to_string(tokens[i]) + ", ids are 0 to " +
-                                               std::to_string(info.vocab_size - 1));
+  return session.executor->append(session, steps, sink);
+}
+
+Status append_memory_steps(SessionImpl& session, const Steps& steps) {
+  const ModelInfo& info = session.model.info();
+  MOKA_RETURN_IF_ERROR(check_usable(session));
+  if (!info.reads_memory) {
+    return Status(StatusCode::kInvalidArgument, "the model reads one sequence; it has no memory");
   }
-  if (info.position_limit != 0 && tokens.size() > info.position_limit - session.position) {
-    return Status(StatusCode::kOutOfRange, "position " + std::to_string(session.position) +
-                                               " plus " + std::to_string(tokens.size()) +
-                                               " tokens exceeds the model's limit of " +
-                                               std::to_string(info.position_limit) + " positions");
+  if (session.position != 0) {
+    return Status(StatusCode::kFailedPrecondition,
+                  "append_memory() after append(): the memory is read before the first " +
+                      std::string("question; fork() a session to ask several"));
   }
-  return Status();
+  const bool whole = session.executor->model().plan.memory_whole;
+  if (whole && session.memory != 0 && steps.count != 0) {
+    return Status(StatusCode::kFailedPrecondition,
+                  "the memory was read already: its encoder sees ahead, so it takes all of it in "
+                  "one call; reset() begins anew");
+  }
+  MOKA_RETURN_IF_ERROR(check_positions(info, session.memory, steps.count));
+  if (steps.count == 0) return Status();
+  return session.executor->append_memory(session, steps);
+}
+
+Steps steps_of(Span<const TokenId> tokens) { return {tokens.data(), nullptr, tokens.size()}; }
+Steps steps_of(const ModelInfo& info, Span<const float> values) {
+  return {nullptr, values.data(), values.size() / info.features};
 }
 
 }  // namespace
@@ -43,15 +69,33 @@ Session& Session::operator=(Session&&) noexcept = default;
 Session::~Session() = default;
 
 Status Session::append(Span<const TokenId> tokens) {
-  MOKA_RETURN_IF_ERROR(check_tokens(*impl_, tokens));
-  if (tokens.empty()) return Status();
-  return impl_->executor->append(*impl_, tokens, nullptr);
+  MOKA_RETURN_IF_ERROR(check_tokens(impl_->model.info(), tokens));
+  return append_steps(*impl_, steps_of(tokens), nullptr);
 }
 
 Status Session::append(Span<const TokenId> tokens, const LogitsSink& sink) {
-  MOKA_RETURN_IF_ERROR(check_tokens(*impl_, tokens));
-  if (tokens.empty()) return Status();
-  return impl_->executor->append(*impl_, tokens, &sink);
+  MOKA_RETURN_IF_ERROR(check_tokens(impl_->model.info(), tokens));
+  return append_steps(*impl_, steps_of(tokens), &sink);
+}
+
+Status Session::append_values(Span<const float> values) {
+  MOKA_RETURN_IF_ERROR(check_values(impl_->model.info(), values));
+  return append_steps(*impl_, steps_of(impl_->model.info(), values), nullptr);
+}
+
+Status Session::append_values(Span<const float> values, const LogitsSink& sink) {
+  MOKA_RETURN_IF_ERROR(check_values(impl_->model.info(), values));
+  return append_steps(*impl_, steps_of(impl_->model.info(), values), &sink);
+}
+
+Status Session::append_memory(Span<const TokenId> tokens) {
+  MOKA_RETURN_IF_ERROR(check_tokens(impl_->model.info(), tokens));
+  return append_memory_steps(*impl_, steps_of(tokens));
+}
+
+Status Session::append_memory_values(Span<const float> values) {
+  MOKA_RETURN_IF_ERROR(check_values(impl_->model.info(), values));
+  return append_memory_steps(*impl_, steps_of(impl_->model.info(), values));
 }
 
 Result<TokenId> Session::step(Sampler& sampler) {
@@ -70,6 +114,7 @@ Span<const float> Session::logits() const {
 }
 
 uint64_t Session::position() const { return impl_->position; }
+uint64_t Session::memory_position() const { return impl_->memory; }
 const Model& Session::model() const { return impl_->model; }
 void Session::cancel() noexcept { impl_->cancelled.store(true); }
 
@@ -77,7 +122,10 @@ Result<Session> Session::fork() const {
   MOKA_ASSIGN_OR_RETURN(Session copy, impl_->model.new_session(Executor(impl_->executor)));
   std::memcpy(copy.impl_->state.data(), impl_->state.data(), impl_->state.bytes());
   std::memcpy(copy.impl_->logits.data(), impl_->logits.data(), impl_->logits.bytes());
+  const Plan& plan = impl_->executor->model().plan;
+  MOKA_RETURN_IF_ERROR(copy.impl_->cache.copy(plan, impl_->cache, impl_->position));
   copy.impl_->position = impl_->position;
+  copy.impl_->memory = impl_->memory;
   copy.impl_->broken = impl_->broken;
   return copy;
 }
@@ -85,6 +133,7 @@ Result<Session> Session::fork() const {
 void Session::reset() {
   reset_state(impl_->executor->model().plan, impl_->state.data());
   impl_->position = 0;
+  impl_->memory = 0;
   impl_->broken = false;
 }
 
@@ -96,20 +145,22 @@ Result<std::vector<uint8_t>> Session::save() const {
   SessionRecord record;
   record.fingerprint = impl_->model.info().fingerprint;
   record.position = impl_->position;
+  record.memory = impl_->memory;
   const Span<const float> row = logits();
   record.logits.assign(row.begin(), row.end());
-  return save_state(impl_->executor->model().plan, impl_->state.data(), record);
+  return save_state(impl_->executor->model().plan, impl_->state.data(), &impl_->cache, record);
 }
 
 Status Session::restore(Span<const uint8_t> bytes) {
   SessionRecord record;
   record.fingerprint = impl_->model.info().fingerprint;
-  MOKA_RETURN_IF_ERROR(
-      restore_state(impl_->executor->model().plan, bytes, impl_->state.data(), &record));
+  MOKA_RETURN_IF_ERROR(restore_state(impl_->executor->model().plan, bytes, impl_->state.data(),
+                                     &impl_->cache, &record));
   if (!record.logits.empty()) {
     std::memcpy(impl_->logits.data(), record.logits.data(), record.logits.size() * sizeof(float));
   }
   impl_->position = record.position;
+  impl_->memory = record.memory;
   impl_->broken = false;
   return Status();
 }

@@ -12,44 +12,97 @@ namespace moka {
 namespace {
 
 constexpr char kMagic[8] = {'M', 'O', 'K', 'A', 'S', 'T', 'A', 'T'};
-constexpr uint32_t kStateVersion = 1;
+constexpr uint32_t kStateVersion = 2;
 constexpr size_t kHeaderBytes =
-    8 + 4 + 4 + 8 + 8 + 8;  // magic, version, logits, model, position, floats
+    8 + 4 + 4 + 8 + 8 + 8 + 8;  // magic, version, logits, model, position, memory, floats
 constexpr size_t kChecksumBytes = 8;
 
-// Calls visit(offset, count) for each contiguous stretch of meaningful floats, in the fixed order of
-// the serialised form. The window's tokens go from the oldest to the newest.
+// Calls visit(first, count) for each contiguous stretch of meaningful floats, in the fixed order of
+// the serialised form. Without `values` only the counts are right.
 template <class Visit>
-void walk_state(const Plan& plan, uint64_t position, const Visit& visit) {
-  for (const BlockPlan& block : plan.blocks) {
-    const MixerPlan& mixer = block.mixer;
-    const size_t latents = mixer.heads * mixer.lh;
-    if (mixer.latent) {
-      visit(mixer.state.maximum, latents);
-      visit(mixer.state.norm, latents);
-      for (size_t l = 0; l < latents; ++l) visit(mixer.state.sum + l * mixer.dh_pad, mixer.dh);
+class StateWalk {
+ public:
+  StateWalk(const Plan& plan, bool values, float* state, SoftmaxCache* cache, const Visit& visit)
+      : plan_(plan), values_(values), state_(state), cache_(cache), visit_(visit) {}
+
+  void walk(uint64_t position, uint64_t memory) {
+    for (const BlockPlan& block : plan_.blocks) {
+      walk_mixer(block.mixer, block.mixer.reach == Reach::kMemory ? memory : position);
     }
-    if (mixer.window) {
-      const size_t fill = static_cast<size_t>(std::min<uint64_t>(position, mixer.capacity));
-      const size_t cp = pad_row(mixer.capacity);
-      for (uint64_t i = position - fill; i < position; ++i) {
-        const size_t slot = static_cast<size_t>(i % mixer.capacity);
-        for (size_t h = 0; h < mixer.heads; ++h) {
-          for (size_t d = 0; d < mixer.dh; ++d) {
-            visit(mixer.state.keys + (h * mixer.dh + d) * cp + slot, size_t{1});
-          }
-          visit(mixer.state.values + (h * mixer.capacity + slot) * mixer.dh_pad, mixer.dh);
-        }
+    // A memory that was read whole is in the latents above; nothing continues its encoder.
+    if (!plan_.memory_whole) {
+      for (const BlockPlan& block : plan_.memory_blocks) walk_mixer(block.mixer, memory);
+    }
+    const HeadPlan& head = plan_.head;
+    if (head.pooled && head.pooling != Pooling::kLast) at(head.pool, plan_.width);
+    if (head.pooled && head.pooling == Pooling::kMean) at(head.carry, plan_.width);
+  }
+
+ private:
+  void at(size_t offset, size_t count) { visit_(values_ ? state_ + offset : nullptr, count); }
+
+  void walk_mixer(const MixerPlan& mixer, uint64_t position) {
+    if (mixer.reach == Reach::kAll) return;
+    const MixerState& state = mixer.state;
+    if (mixer.latent) {
+      walk_latents(mixer, state.maximum, state.norm, state.sum);
+      if (position >= kArchiveTokens) {
+        walk_latents(mixer, state.archive_maximum, state.archive_norm, state.archive_mean);
+        at(state.archive_carry, mixer.heads * mixer.lh);
       }
     }
-    if (mixer.front.conv) visit(mixer.state.conv, (mixer.front.taps - 1) * plan.width);
-    if (mixer.front.rglru) visit(mixer.state.hidden, plan.width);
+    if (mixer.window) walk_window(mixer, position);
+    if (mixer.front.conv) at(state.conv, (mixer.front.taps - 1) * plan_.width);
+    if (mixer.front.rglru) at(state.hidden, plan_.width);
   }
+
+  void walk_latents(const MixerPlan& mixer, size_t maximum, size_t norm, size_t sum) {
+    const size_t latents = mixer.heads * mixer.lh;
+    at(maximum, latents);
+    at(norm, latents);
+    for (size_t l = 0; l < latents; ++l) at(sum + l * mixer.dh_pad, mixer.dh);
+  }
+
+  // From the oldest token to the newest.
+  void walk_window(const MixerPlan& mixer, uint64_t position) {
+    const bool cached = mixer.growing;
+    const uint64_t fill = mixer.growing ? position : std::min<uint64_t>(position, mixer.capacity);
+    if (!values_) {  // without a walk: the position may be anything that a file says
+      visit_(nullptr, fill * mixer.heads * 2 * mixer.dh);
+      return;
+    }
+    const size_t capacity = cached ? cache_->capacity() : mixer.capacity;
+    const size_t cp = pad_row(capacity);
+    float* keys = cached ? cache_->keys(mixer) : state_ + mixer.state.keys;
+    float* values = cached ? cache_->values(mixer) : state_ + mixer.state.values;
+    for (uint64_t i = position - fill; i < position; ++i) {
+      const size_t slot = static_cast<size_t>(i % capacity);
+      for (size_t h = 0; h < mixer.heads; ++h) {
+        for (size_t d = 0; d < mixer.dh; ++d) {
+          visit_(keys + (h * mixer.dh + d) * cp + slot, uint64_t{1});
+        }
+        visit_(values + (h * capacity + slot) * mixer.dh_pad, uint64_t{mixer.dh});
+      }
+    }
+  }
+
+  const Plan& plan_;
+  const bool values_;
+  float* state_;
+  SoftmaxCache* cache_;
+  const Visit& visit_;
+};
+
+template <class Visit>
+void walk_state(const Plan& plan, float* state, SoftmaxCache* cache, uint64_t position,
+                uint64_t memory, const Visit& visit) {
+  StateWalk<Visit>(plan, true, state, cache, visit).walk(position, memory);
 }
 
-uint64_t serialised_floats(const Plan& plan, uint64_t position) {
+uint64_t serialised_floats(const Plan& plan, uint64_t position, uint64_t memory) {
   uint64_t floats = 0;
-  walk_state(plan, position, [&floats](size_t, size_t count) { floats += count; });
+  const auto add = [&floats](const float*, uint64_t count) { floats += count; };
+  StateWalk<decltype(add)>(plan, false, nullptr, nullptr, add).walk(position, memory);
   return floats;
 }
 
@@ -66,8 +119,8 @@ T get(const uint8_t*& at) {
   return value;
 }
 
-void put_floats(uint8_t*& at, const float* values, size_t count) {
-  for (size_t i = 0; i < count; ++i) {
+void put_floats(uint8_t*& at, const float* values, uint64_t count) {
+  for (uint64_t i = 0; i < count; ++i) {
     uint32_t bits;
     std::memcpy(&bits, values + i, sizeof(bits));
     put(at, bits);
@@ -75,9 +128,9 @@ void put_floats(uint8_t*& at, const float* values, size_t count) {
 }
 
 // False when a value is not finite: no session that Moka wrote holds one.
-bool get_floats(const uint8_t*& at, float* values, size_t count) {
+bool get_floats(const uint8_t*& at, float* values, uint64_t count) {
   bool finite = true;
-  for (size_t i = 0; i < count; ++i) {
+  for (uint64_t i = 0; i < count; ++i) {
     const uint32_t bits = get<uint32_t>(at);
     std::memcpy(values + i, &bits, sizeof(bits));
     finite = finite && std::isfinite(values[i]);
@@ -89,19 +142,23 @@ bool get_floats(const uint8_t*& at, float* values, size_t count) {
 
 void reset_state(const Plan& plan, float* state) {
   std::fill(state, state + plan.state_floats, 0.0f);
-  for (const BlockPlan& block : plan.blocks) {
-    if (!block.mixer.latent) continue;
-    float* maximum = state + block.mixer.state.maximum;
-    std::fill(maximum, maximum + block.mixer.heads * block.mixer.lh,
-              std::numeric_limits<float>::lowest());
+  for (const auto* blocks : {&plan.blocks, &plan.memory_blocks}) {
+    for (const BlockPlan& block : *blocks) {
+      const MixerPlan& mixer = block.mixer;
+      if (!mixer.latent) continue;
+      for (const size_t offset : {mixer.state.maximum, mixer.state.archive_maximum}) {
+        std::fill(state + offset, state + offset + mixer.heads * mixer.lh,
+                  std::numeric_limits<float>::lowest());
+      }
+    }
   }
 }
 
 LayerStateBytes layer_state_bytes(const MixerPlan& mixer, size_t width) {
   LayerStateBytes bytes;
   const size_t latents = mixer.heads * mixer.lh;
-  if (mixer.latent) bytes.latents = 2 * pad_row(latents) + pad_row(latents * mixer.dh_pad);
-  if (mixer.window) {
+  if (mixer.latent) bytes.latents = 5 * pad_row(latents) + 2 * pad_row(latents * mixer.dh_pad);
+  if (mixer.window && !mixer.growing) {
     bytes.window = pad_row(mixer.heads * mixer.dh * pad_row(mixer.capacity)) +
                    pad_row(mixer.heads * mixer.capacity * mixer.dh_pad);
   }
@@ -113,8 +170,9 @@ LayerStateBytes layer_state_bytes(const MixerPlan& mixer, size_t width) {
   return bytes;
 }
 
-std::vector<uint8_t> save_state(const Plan& plan, const float* state, const SessionRecord& record) {
-  const uint64_t floats = serialised_floats(plan, record.position);
+std::vector<uint8_t> save_state(const Plan& plan, const float* state, const SoftmaxCache* cache,
+                                const SessionRecord& record) {
+  const uint64_t floats = serialised_floats(plan, record.position, record.memory);
   std::vector<uint8_t> bytes(kHeaderBytes + 4 * (record.logits.size() + floats) + kChecksumBytes);
   uint8_t* at = bytes.data();
   std::memcpy(at, kMagic, sizeof(kMagic));
@@ -123,15 +181,18 @@ std::vector<uint8_t> save_state(const Plan& plan, const float* state, const Sess
   put(at, static_cast<uint32_t>(record.logits.size()));
   put(at, record.fingerprint);
   put(at, record.position);
+  put(at, record.memory);
   put(at, floats);
   put_floats(at, record.logits.data(), record.logits.size());
-  walk_state(plan, record.position,
-             [&at, state](size_t offset, size_t count) { put_floats(at, state + offset, count); });
+  // The walk is shared with restoring, which writes; this visitor only reads.
+  walk_state(plan, const_cast<float*>(state), const_cast<SoftmaxCache*>(cache), record.position,
+             record.memory,
+             [&at](const float* values, uint64_t count) { put_floats(at, values, count); });
   put(at, xxh3_64(bytes.data(), static_cast<size_t>(at - bytes.data())));
   return bytes;
 }
 
-Status restore_state(const Plan& plan, Span<const uint8_t> bytes, float* state,
+Status restore_state(const Plan& plan, Span<const uint8_t> bytes, float* state, SoftmaxCache* cache,
                      SessionRecord* record) {
   if (bytes.size() < kHeaderBytes + kChecksumBytes) {
     return Status(StatusCode::kCorrupt,
@@ -156,6 +217,7 @@ Status restore_state(const Plan& plan, Span<const uint8_t> bytes, float* state,
   const uint32_t logits = get<uint32_t>(at);
   const uint64_t fingerprint = get<uint64_t>(at);
   const uint64_t position = get<uint64_t>(at);
+  const uint64_t memory = get<uint64_t>(at);
   const uint64_t floats = get<uint64_t>(at);
   if (fingerprint != record->fingerprint) {
     return Status(StatusCode::kFailedPrecondition,
@@ -163,8 +225,12 @@ Status restore_state(const Plan& plan, Span<const uint8_t> bytes, float* state,
                   "the very file "
                   "that they were made with");
   }
-  if ((logits != 0 && logits != plan.outputs) || (logits == 0) != (position == 0) ||
-      floats != serialised_floats(plan, position) ||
+  // The bound on the positions keeps the products of the count within 64 bits.
+  constexpr uint64_t kMaxPosition = uint64_t{1} << 62;
+  const bool fits = plan.cache_floats == 0 || position <= bytes.size();
+  if (!fits || position > kMaxPosition || memory > kMaxPosition ||
+      (memory != 0 && plan.memory_blocks.empty()) || (logits != 0 && logits != plan.outputs) ||
+      (logits == 0) != (position == 0) || floats != serialised_floats(plan, position, memory) ||
       bytes.size() != kHeaderBytes + 4 * (uint64_t{logits} + floats) + kChecksumBytes) {
     return Status(StatusCode::kCorrupt, "saved session: its sizes do not fit the model");
   }
@@ -177,10 +243,12 @@ Status restore_state(const Plan& plan, Span<const uint8_t> bytes, float* state,
     finite = get_floats(values, &value, 1) && finite;
   }
   if (!finite) return Status(StatusCode::kCorrupt, "saved session: a value is not finite");
+  if (plan.cache_floats > 0) MOKA_RETURN_IF_ERROR(cache->reserve(plan, position, 0));
   reset_state(plan, state);
-  walk_state(plan, position,
-             [&at, state](size_t offset, size_t count) { get_floats(at, state + offset, count); });
+  walk_state(plan, state, cache, position, memory,
+             [&at](float* to, uint64_t count) { get_floats(at, to, count); });
   record->position = position;
+  record->memory = memory;
   record->logits = std::move(row);
   return Status();
 }

@@ -3,11 +3,17 @@
 //
 // Per layer, at the offsets of MixerPlan::state (every array starts on a 64-byte boundary):
 //   latents  maximum [L], norm [L], sum [H][Lh][Dh padded]      running softmax over all past tokens
+//            of the archive: maximum, norm, carry [L], mean [H][Lh][Dh padded], see latents.h
 //   window   keys [H][Dh][capacity padded], values [H][capacity][Dh padded]     ring of past tokens
 //   front    conv [K-1][D] last inputs, oldest first; hidden [D] of the RG-LRU
+// and of a pooled head: the sum of all rows [D] and its rounding error [D], or the first row [D].
+// Layers that read a memory count its steps, the others those of the session. Models with softmax
+// attention keep a SoftmaxCache beside the state, the only thing that grows.
 //
-// I1  maximum is finite; it is the lowest float exactly where norm is 0 (nothing read yet).
-// I2  norm >= 0; after the first token norm >= 1, because the largest key adds exp(0).
+// I1  maximum is finite; it is the lowest float where nothing was read yet. That of the archive is at
+//     most the recent one.
+// I2  norm >= 0; after the first token the norms of both together, each times the exponential of its
+//     maximum less the larger one, are >= 1, because the largest key adds exp(0).
 // I3  pad columns of sum and values are 0.
 // I4  slot i % capacity of the ring holds the token at position i; slots never written are 0.
 //
@@ -23,6 +29,7 @@
 #include "moka/span.h"
 #include "moka/status.h"
 #include "runtime/plan.h"
+#include "runtime/softmax_cache.h"
 
 namespace moka {
 
@@ -39,16 +46,19 @@ LayerStateBytes layer_state_bytes(const MixerPlan& mixer, size_t width);
 struct SessionRecord {
   uint64_t fingerprint = 0;  // of the model
   uint64_t position = 0;
+  uint64_t memory = 0;        // steps read of the memory
   std::vector<float> logits;  // of the last token; empty at position 0
 };
 
-// Little-endian: "MOKASTAT", version, fingerprint, position, counts, floats, XXH3-64 of it all.
-std::vector<uint8_t> save_state(const Plan& plan, const float* state, const SessionRecord& record);
+// Little-endian: "MOKASTAT", version, counts, fingerprint, positions, floats, XXH3-64 of it all.
+// `cache` may be null for plans without one.
+std::vector<uint8_t> save_state(const Plan& plan, const float* state, const SoftmaxCache* cache,
+                                const SessionRecord& record);
 
-// Fills `state` (all of it) and `record` only when everything is right. kCorrupt for damaged bytes,
+// Fills `state` (all of it), `cache` and `record` only when everything is right. kCorrupt for damaged bytes,
 // kVersion for another version, kFailedPrecondition for another model (record->fingerprint is the
 // expected one on entry).
-Status restore_state(const Plan& plan, Span<const uint8_t> bytes, float* state,
+Status restore_state(const Plan& plan, Span<const uint8_t> bytes, float* state, SoftmaxCache* cache,
                      SessionRecord* record);
 
 }  // namespace moka

@@ -35,9 +35,6 @@ std::string golden_dir();
 std::vector<std::string> golden_files();
 Case load_case(const std::string& path);
 
-// Empty when the runtime runs cases like this one, else what it lacks.
-std::string missing(const Case& c);
-
 // A model of the case. Kinds below a whole model (mixer, block) become the only block of a model
 // whose token table is a dummy. The tensors' memory belongs to the BuiltSpec.
 struct BuiltSpec {

@@ -157,7 +157,7 @@ const std::vector<Owner>& owners() {
   static const char* kOneFile = "a library with one owner can be replaced by changing that file";
   static const char* kNotRuntime = "what apps embed must not need it";
   static const std::vector<Owner> kOwners = {
-      {"xnnpack.h", {"runtime/dense.cc"}, kOneFile},
+      {"xnnpack.h", {"runtime/dense.cc", "runtime/convolution.cc"}, kOneFile},
       {"pthreadpool.h", {"runtime/thread_pool.cc"}, kOneFile},
       {"cpuinfo.h", {"runtime/kernels/cpu.cc"}, kOneFile},
       {"utf8proc.h", {"runtime/text/"}, kOneFile},
@@ -170,6 +170,7 @@ const std::vector<Owner>& owners() {
        "only loader and writer know the file's layout"},
       {"nlohmann/", {"converter/", "platforms/cli/", "tests/"}, kNotRuntime},
       {"CLI/", {"platforms/cli/"}, kNotRuntime},
+      {"lodepng.h", {"platforms/cli/image.cc"}, kOneFile},
       {"doctest", {"tests/"}, kNotRuntime},
       {"benchmark/", {"tests/bench/"}, kNotRuntime},
       {"immintrin.h", {"runtime/kernels/isa_"}, "intrinsics stay where their CPU is asked for"},

@@ -29,7 +29,7 @@ Result<MemoryNeed> memory_need(const ModelSpec& spec) {
     need.fronts += bytes.front;
   }
   for (const DenseLayer& layer : weights->layers()) need.weights += packed_bytes(layer);
-  for (const Tensor* table : {plan.token_table, plan.position_table}) {
+  for (const Tensor* table : {plan.input.token_table, plan.position_table}) {
     if (table != nullptr) need.weights += table->size + table->scale_size;
   }
   return need;

@@ -62,13 +62,18 @@ struct LatentArgs {
   float* m = nullptr;
   float* z = nullptr;
   float* s = nullptr;
+  // Of older tokens, only read; null: none. archive_m is at most m, archive_mean is [lh][dh_pad], the
+  // sum divided by archive_z.
+  const float* archive_m = nullptr;
+  const float* archive_z = nullptr;
+  const float* archive_mean = nullptr;
   float* y = nullptr;  // out: rows of dh_pad
   size_t y_stride = 0;
   float* scratch = nullptr;  // latent_scratch(n, lh) floats
 };
 
 constexpr size_t latent_scratch(size_t n, size_t lh) {
-  return 2 * n * pad_row(lh) + lh * pad_row(n) + n * pad_row(n) + 3 * pad_row(lh);
+  return 2 * n * pad_row(lh) + lh * pad_row(n) + n * pad_row(n) + 4 * pad_row(lh);
 }
 
 // How far the running maximum of a key may climb inside a chunk after its first token: Z stays
@@ -108,6 +113,11 @@ struct Kernels {
 
   void (*gemm)(const GemmArgs& args);
   void (*latent)(const LatentArgs& args);
+  // The two halves of latent attention that sees ahead or reads another sequence. gather brings the
+  // state up to date with n tokens (p and y unused); read computes y = sum over latents of
+  // p S / Z from the state alone (k and v unused), 0 for latents that have seen nothing.
+  void (*latent_gather)(const LatentArgs& args);
+  void (*latent_read)(const LatentArgs& args);
   void (*window)(const WindowArgs& args);
 
   // Norms of one row of n channels; y may be x. rms: scale[i] + offset multiplies (offset 1 for

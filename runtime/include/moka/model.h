@@ -35,16 +35,42 @@ struct OpenOptions {
       nullptr;  // "scalar", "avx2", "avx512", "neon"; null: MOKA_ISA, else the best here
 };
 
+// What a model reads, one step at a time.
+enum class InputKind : uint8_t {
+  kTokens,  // a token id
+  kValues,  // `features` numbers
+  kPixels,  // a grey value; a sequence is one image of image_width x image_height, row by row
+};
+
+// What a row of output is.
+enum class OutputKind : uint8_t {
+  kHidden,      // the hidden state of a step
+  kLanguage,    // scores of the next token
+  kClassifier,  // scores of the classes, for everything read
+  kPair,        // scores of the classes, for two sequences
+  kRegression,  // [steps][outputs][quantiles] numbers about the steps that follow
+  kEmbedding,   // a vector for everything read
+};
+
 struct ModelInfo {
   std::string name;
   std::string architecture;  // "macchiato language model, 8 layers of width 384"
   uint32_t width = 0;        // D
   uint32_t layers = 0;
-  uint32_t vocab_size = 0;      // 0 for models that do not read tokens
-  uint32_t outputs = 0;         // floats in a row of logits
-  uint64_t parameters = 0;      // numbers in the tensors, shared ones once
-  uint64_t weight_bytes = 0;    // of the tensors in the file
-  uint64_t state_bytes = 0;     // memory of one session's state
+  InputKind input = InputKind::kTokens;
+  uint32_t vocab_size = 0;                     // 0 for models that do not read tokens
+  uint32_t features = 0;                       // floats in a step; 0 for models that read tokens
+  uint32_t image_width = 0, image_height = 0;  // of models that read images, as pixels or tokens
+  OutputKind output = OutputKind::kHidden;
+  uint32_t outputs = 0;       // floats in a row of output
+  int32_t pad_id = -1;        // a token that a pooling head leaves out; -1: none
+  bool causal = false;        // sessions can read it; otherwise whole sequences only (reading.h)
+  bool reads_memory = false;  // answers from a second sequence that is read first
+  uint64_t parameters = 0;    // numbers in the tensors, shared ones once
+  uint64_t weight_bytes = 0;  // of the tensors in the file
+  uint64_t state_bytes = 0;   // memory of one session's state, whatever it has read
+  uint64_t state_bytes_per_token =
+      0;                        // what each token adds to it: 0, except for softmax attention
   uint64_t position_limit = 0;  // tokens a session may read; 0: no limit
   uint64_t fingerprint = 0;     // of the file; sessions are restored only into an equal one
   const char* isa = "";         // kernel table in use
@@ -62,6 +88,7 @@ class Executor {
  private:
   friend class Model;
   friend class Session;
+  friend struct ExecutorAccess;
   explicit Executor(std::shared_ptr<ExecutorImpl> impl) : impl_(std::move(impl)) {}
   std::shared_ptr<ExecutorImpl> impl_;
 };
@@ -84,6 +111,7 @@ class Model {
 
   Result<Executor> new_executor(const ExecutorOptions& options) const;
   // A session on the default Executor, or on `executor`, which must be of this model.
+  // kFailedPrecondition for models that are not info().causal, and for pair models: reading.h.
   Result<Session> new_session() const;
   Result<Session> new_session(const Executor& executor) const;
 

@@ -3,10 +3,12 @@
 #define MOKA_MOKA_H_
 
 #include "moka/model.h"      // IWYU pragma: export
+#include "moka/reading.h"    // IWYU pragma: export
 #include "moka/sampler.h"    // IWYU pragma: export
 #include "moka/session.h"    // IWYU pragma: export
 #include "moka/span.h"       // IWYU pragma: export
 #include "moka/status.h"     // IWYU pragma: export
+#include "moka/tasks.h"      // IWYU pragma: export
 #include "moka/tokenizer.h"  // IWYU pragma: export
 #include "moka/version.h"    // IWYU pragma: export
 

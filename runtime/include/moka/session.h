@@ -8,6 +8,10 @@
 //   auto sampler = moka::Sampler::create({}, model.value().info().vocab_size);
 //   auto token = session.value().step(sampler.value());          // samples and reads it
 //
+// Models that read numbers take append_values(), those that answer from a second sequence
+// append_memory() first. For every causal model logits() is the output for all that was read so far;
+// a classifier's or an embedding's too, so an endless stream can be classified in constant memory.
+//
 // One thread at a time uses a Session, no matter which; cancel() alone may come from any thread. A
 // Session keeps its Model and Executor alive. A call that fails or is cancelled leaves the session
 // as it was before the call. step() and append() of up to a chunk allocate nothing.
@@ -30,7 +34,7 @@ namespace moka {
 
 struct SessionImpl;
 
-// Receives `rows` rows of logits, row i that of the token at `first + i` of the appended tokens.
+// Receives `rows` rows of output, row i that of the step at `first + i` of those that were given.
 // Rows are `stride` floats apart. Return a failure to end the call with it.
 using LogitsSink =
     std::function<Status(size_t first, size_t rows, const float* logits, size_t stride)>;
@@ -48,6 +52,17 @@ class Session {
   // The same, and every row goes to `sink`. A call that the sink ends leaves the session as it was.
   Status append(Span<const TokenId> tokens, const LogitsSink& sink);
 
+  // The same for models that read numbers: `values` is [steps][info().features], in the units of the
+  // data (the model holds its scaling).
+  Status append_values(Span<const float> values);
+  Status append_values(Span<const float> values, const LogitsSink& sink);
+
+  // Reads (more of) the sequence that the model answers from; before the first append(). A memory
+  // encoder that looks ahead reads its sequence in one call; a causal one in any number of pieces.
+  // Forks question one memory many times.
+  Status append_memory(Span<const TokenId> tokens);
+  Status append_memory_values(Span<const float> values);
+
   // Samples from logits(), reads the sampled token, returns it. kFailedPrecondition before the
   // first append.
   Result<TokenId> step(Sampler& sampler);
@@ -56,7 +71,8 @@ class Session {
   // session. Empty before the first append.
   Span<const float> logits() const;
 
-  uint64_t position() const;  // tokens read since the start or reset()
+  uint64_t position() const;         // tokens or steps read since the start or reset()
+  uint64_t memory_position() const;  // those of the memory
 
   // An independent copy on the same Executor.
   Result<Session> fork() const;
