@@ -12,6 +12,9 @@
 # one but only shared; and results are promised to be the same from machine to
 # machine, which needs one version of the kernels and of the Unicode tables.
 #
+# Zstandard's decoder, which only the converter needs, is built from its pinned
+# source within Moka's own build.
+#
 # Headers: FlatBuffers and doctest are the system's if that has the right version,
 # otherwise pinned; CLI11, nlohmann/json and xxHash are in every distribution, and
 # any recent version will do.
@@ -148,6 +151,29 @@ set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS "${moka_third_par
 include(cmake/moka-libraries.cmake)
 moka_declare_libraries("${moka_third_party}/lib" "${moka_third_party}/include")
 
+# ---- decompression ----------------------------------------------------------
+
+# Zstandard, for the converter alone: programs that embed the library do not need
+# it, so it is no part of what is built and installed above. Only what decodes:
+# ten small C files, a second or two in each build folder. Its assembly is left
+# out, for one result on every compiler. Optimised in every configuration.
+if(MOKA_BUILD_TOOLS OR MOKA_BUILD_TESTS)
+  moka_need_sources(zstd)
+  set(zstd "${moka_sources_dir}/zstd/lib")
+  add_library(moka_zstd STATIC EXCLUDE_FROM_ALL
+    "${zstd}/common/debug.c" "${zstd}/common/entropy_common.c" "${zstd}/common/error_private.c"
+    "${zstd}/common/fse_decompress.c" "${zstd}/common/xxhash.c" "${zstd}/common/zstd_common.c"
+    "${zstd}/decompress/huf_decompress.c" "${zstd}/decompress/zstd_ddict.c"
+    "${zstd}/decompress/zstd_decompress.c" "${zstd}/decompress/zstd_decompress_block.c")
+  add_library(moka_dep::zstd ALIAS moka_zstd)
+  target_include_directories(moka_zstd SYSTEM INTERFACE "${zstd}")
+  target_compile_definitions(moka_zstd PRIVATE
+    ZSTD_DISABLE_ASM=1 ZSTD_LEGACY_SUPPORT=0 ZSTD_TRACE=0 XXH_NAMESPACE=ZSTD_ DEBUGLEVEL=0)
+  target_compile_options(moka_zstd PRIVATE -O2 -w)
+  set_target_properties(moka_zstd PROPERTIES
+    POSITION_INDEPENDENT_CODE ON C_VISIBILITY_PRESET hidden)
+endif()
+
 # ---- headers ----------------------------------------------------------------
 
 include(CheckCXXSourceCompiles)
@@ -205,6 +231,11 @@ if(MOKA_BUILD_TOOLS OR MOKA_BUILD_TESTS)
   moka_header_library(json
     HEADER nlohmann/json.hpp PACKAGE "nlohmann/json (Debian: nlohmann-json3-dev)")
   moka_header_library(cli11 HEADER CLI/CLI.hpp PACKAGE "CLI11 (Debian: libcli11-dev)")
+  # One file, decoder only, built with the command: its chunks of text, its files and
+  # its encoder stay out.
+  moka_header_library(lodepng HEADER lodepng.h TREE lodepng)
+  target_compile_definitions(moka_dep_lodepng INTERFACE LODEPNG_NO_COMPILE_ENCODER
+    LODEPNG_NO_COMPILE_DISK LODEPNG_NO_COMPILE_ANCILLARY_CHUNKS LODEPNG_NO_COMPILE_CPP)
 endif()
 if(MOKA_BUILD_TESTS)
   moka_header_library(doctest

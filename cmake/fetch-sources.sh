@@ -47,6 +47,11 @@ doctest|pool/main/d/doctest/doctest_2.4.11.orig.tar.gz|632ed2c05a7f53fa961381497
 utf8proc|https://github.com/JuliaStrings/utf8proc/archive/v2.8.0.tar.gz|a0a60a79fe6f6d54e7d411facbfcc867a6e198608f2cd992490e46f04b1bcecc|utf8proc.c
 utf8proc|pool/main/u/utf8proc/utf8proc_2.8.0.orig.tar.gz|a0a60a79fe6f6d54e7d411facbfcc867a6e198608f2cd992490e46f04b1bcecc|utf8proc.c
 utf8proc|pool/main/u/utf8proc/utf8proc_2.11.3.orig.tar.gz|abfed50b6d4da51345713661370290f4f4747263ee73dc90356299dfc7990c78|utf8proc.c
+zstd|https://github.com/facebook/zstd/releases/download/v1.5.7/zstd-1.5.7.tar.gz|eb33e51f49a15e023950cd7825ca74a4a2b43db8354825ac24fc1b7ee09e6fa3|lib/zstd.h
+zstd|pool/main/libz/libzstd/libzstd_1.5.7+dfsg.orig.tar.xz|0c092ef267edce57ba7f3f2645c861f72eaf5e76273c6c3632869423464b90a5|lib/zstd.h
+zstd|pool/main/libz/libzstd/libzstd_1.5.4+dfsg2.orig.tar.xz|8cf4bbb65e77ec348d052c8d6230eba66d435bddf64c8b5be2fcb16880c19953|lib/zstd.h
+lodepng|https://github.com/lvandeve/lodepng/archive/b4ed2cd7ecf61d29076169b49199371456d4f90b.tar.gz|b67e466ba659c07ac775d07dbd97af319cde449ce14abed9ae596df29d888603|lodepng.cpp
+lodepng|pool/main/l/lodepng/lodepng_0.0~git20220618.b4ed2cd.orig.tar.gz|05f77ea901f980025056b80baca482fef6cbdf9551af0dd40b65013feecbca95|lodepng.cpp
 END
 }
 names() { manifest | cut -d'|' -f1 | uniq; }

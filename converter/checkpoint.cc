@@ -2,7 +2,6 @@
 
 #include <cstring>
 
-#include "converter/file.h"
 #include "runtime/half.h"
 
 namespace moka {
@@ -44,19 +43,17 @@ TypeFacts facts(SourceType type) {
   return {"unknown", 1};
 }
 
-// Forms that people have and that this build does not read, with the way out.
-struct OtherForm {
-  const char* file;
-  const char* advice;
-};
-constexpr OtherForm kOtherForms[] = {
-    {"pytorch_model.bin", "a PyTorch pickle; save it again with safetensors.torch.save_file"},
-    {"model.pt", "a PyTorch pickle; save it again with safetensors.torch.save_file"},
-    {"flax_model.msgpack", "a Flax checkpoint; save its parameters as safetensors"},
-    {"checkpoints", "an Orbax checkpoint of the authors' code; save its parameters as safetensors"},
-};
-
 }  // namespace
+
+const char* checkpoint_form_name(CheckpointForm form) {
+  switch (form) {
+    case CheckpointForm::kSafetensors: return "safetensors";
+    case CheckpointForm::kPyTorch: return "PyTorch";
+    case CheckpointForm::kMsgpack: return "msgpack";
+    case CheckpointForm::kOrbax: return "Orbax";
+  }
+  return "unknown";
+}
 
 const char* source_type_name(SourceType type) { return facts(type).name; }
 size_t source_type_size(SourceType type) { return facts(type).size; }
@@ -106,28 +103,6 @@ void weights_to_f32(SourceType type, const uint8_t* bytes, size_t count, float* 
       std::memset(out, 0, count * sizeof *out);
       break;
   }
-}
-
-Result<std::unique_ptr<Checkpoint>> open_checkpoint(const std::string& folder) {
-  const std::string single = join_path(folder, "model.safetensors");
-  const std::string index = join_path(folder, "model.safetensors.index.json");
-  if (path_exists(single) && path_exists(index)) {
-    return Status(StatusCode::kInvalidArgument,
-                  folder +
-                      ": has both model.safetensors and model.safetensors.index.json; remove "
-                      "the one that is not meant");
-  }
-  if (path_exists(single)) return open_safetensors(single);
-  if (path_exists(index)) return open_safetensors_index(index);
-  for (const OtherForm& form : kOtherForms) {
-    if (path_exists(join_path(folder, form.file))) {
-      return Status(StatusCode::kUnsupported, join_path(folder, form.file) + ": is " + form.advice);
-    }
-  }
-  return Status(StatusCode::kNotFound,
-                folder +
-                    ": has no weights, expected model.safetensors (or "
-                    "model.safetensors.index.json with the files that it names)");
 }
 
 }  // namespace moka

@@ -9,14 +9,14 @@
 
 #include "converter/checkpoint.h"
 #include "converter/convert.h"
-#include "converter/latte_config.h"
 #include "converter/latte_layout.h"
+#include "converter/model_source.h"
 
 namespace moka {
 
 struct Conversion {
-  std::string folder;
-  LatteConfig config;
+  std::string input;  // as it was given
+  ModelSource source;
   std::unique_ptr<Checkpoint> checkpoint;
   LatteLayout layout;              // with tokenizer and metadata; source_files are not hashed yet
   std::vector<std::string> files;  // everything that was read, for metadata.source_files

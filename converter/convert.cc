@@ -58,6 +58,7 @@ class Converter {
     report_.weights = options_.weights;
     report_.parameters = metadata().parameters;
     report_.source_bytes = conversion_.source_bytes;
+    MOKA_RETURN_IF_ERROR(check_language());
     run_test_vector_ = wants_test_vector();
     if (options_.check_text.empty() && !run_test_vector_) {
       WriteOptions write = write_options("weights");
@@ -99,7 +100,23 @@ class Converter {
     return Status();
   }
 
+  // Test vectors and likelihoods are of language models that read one sequence of text.
+  bool writes_text() const {
+    const ModelSpec& spec = conversion_.layout.spec;
+    return std::holds_alternative<LanguageHead>(spec.head) && !spec.memory && spec.tokenizer;
+  }
+
+  Status check_language() const {
+    if (writes_text() || options_.check_text.empty()) return Status();
+    return Status(StatusCode::kInvalidArgument,
+                  options_.input +
+                      ": the likelihood of a text was asked for, but this is no "
+                      "language model with a tokenizer: " +
+                      conversion_.architecture);
+  }
+
   bool wants_test_vector() {
+    if (!writes_text()) return false;
     if (options_.test_vector != TestVectorMode::kAuto) {
       return options_.test_vector == TestVectorMode::kAlways;
     }

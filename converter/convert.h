@@ -1,4 +1,4 @@
-// Converter: a folder of trained weights in, one .moka file out.
+// Converter: a checkpoint of trained weights in, one .moka file out.
 //
 //   moka::ConvertOptions options;
 //   options.input = "my-model";                 // config.json, model.safetensors, tokenizer.json
@@ -42,8 +42,15 @@ enum class TestVectorMode : uint8_t { kAuto, kAlways, kNever };
 constexpr uint64_t kAutoTestVectorBytes = uint64_t{256} << 20;
 
 struct ConvertOptions {
-  std::string input;   // a folder, or the model.safetensors in it
+  std::string input;   // a file or folder of weights, or a training run; see README.md
   std::string output;  // the .moka file; not needed to plan
+  // What weights do not tell, when it does not lie beside them or is to be another.
+  std::string config;               // config.json or config.yaml; empty: looked for
+  std::optional<uint64_t> step;     // of a training run; see CheckpointOptions
+  std::string tokenizer;            // as TokenizerRequest::source, or "none"; empty: looked for
+  std::optional<int32_t> pad_id;    // a pooling model's padding; -1: none
+  std::vector<std::string> labels;  // of the classes; empty: as configured
+  std::string gate_column;  // "first", "last": macchiato checkpoints with gates among the queries
   WeightType weights = WeightType::kInt8;
   bool force = false;      // replace an existing output
   std::string check_text;  // a text file: measure the loss against float32 and store it
@@ -56,7 +63,7 @@ struct ConvertOptions {
 
 // One line of the plan: where a source tensor goes.
 struct PlannedTensor {
-  std::string source;       // name in the checkpoint
+  std::string source;       // name in the checkpoint; several are joined with " + "
   std::string source_type;  // "F32", "BF16", ...
   std::vector<uint64_t> source_shape;
   uint64_t source_bytes = 0;

@@ -193,11 +193,88 @@ bool JsonFields::boolean(const char* key, std::optional<bool> fallback) {
   return fallback.value_or(false);
 }
 
+std::string JsonFields::text(const char* key, const std::string& fallback) {
+  const json* value = take(key);
+  if (value == nullptr) return fallback;
+  if (value->is_string()) return value->get<std::string>();
+  wrong(StatusCode::kInvalidArgument, key, *value, "a string");
+  return fallback;
+}
+
 const json* JsonFields::object(const char* key) {
   const json* value = take(key);
   if (value == nullptr || value->is_object()) return value;
   wrong(StatusCode::kInvalidArgument, key, *value, "an object or null");
   return nullptr;
+}
+
+const json* JsonFields::list(const char* key, size_t count, const std::string& of_what) {
+  const json* value = take(key);
+  if (value == nullptr) return nullptr;
+  const std::string size = count == 0 ? "" : std::to_string(count) + " ";
+  if (!value->is_array()) {
+    wrong(StatusCode::kInvalidArgument, key, *value, "a list of " + size + of_what);
+    return nullptr;
+  }
+  if (count != 0 && value->size() != count) {
+    problems_->add(StatusCode::kInvalidArgument,
+                   std::string(key) + " has " + std::to_string(value->size()) +
+                       " entries, expected " + size + of_what);
+    return nullptr;
+  }
+  return value;
+}
+
+void JsonFields::wrong_entry(const char* key, size_t index, const json& value,
+                             const std::string& expected) {
+  wrong(StatusCode::kInvalidArgument, std::string(key) + "[" + std::to_string(index) + "]", value,
+        expected);
+}
+
+std::vector<double> JsonFields::numbers(const char* key, double low, double high, size_t count) {
+  const json* value = list(key, count, "numbers");
+  std::vector<double> result;
+  for (size_t i = 0; value != nullptr && i < value->size(); ++i) {
+    const json& entry = (*value)[i];
+    const double number = entry.is_number() ? entry.get<double>() : std::nan("");
+    if (!(number >= low && number <= high)) {
+      wrong_entry(key, i, entry, "a number from " + number_text(low) + " to " + number_text(high));
+      return {};
+    }
+    result.push_back(number);
+  }
+  return result;
+}
+
+std::vector<uint32_t> JsonFields::integers(const char* key, uint32_t low, uint32_t high,
+                                           size_t count) {
+  const json* value = list(key, count, "integers");
+  std::vector<uint32_t> result;
+  for (size_t i = 0; value != nullptr && i < value->size(); ++i) {
+    const json& entry = (*value)[i];
+    const bool right = entry.is_number_unsigned() && entry.get<uint64_t>() >= low &&
+                       entry.get<uint64_t>() <= high;
+    if (!right) {
+      wrong_entry(key, i, entry,
+                  "an integer from " + std::to_string(low) + " to " + std::to_string(high));
+      return {};
+    }
+    result.push_back(static_cast<uint32_t>(entry.get<uint64_t>()));
+  }
+  return result;
+}
+
+std::vector<std::string> JsonFields::strings(const char* key, size_t count) {
+  const json* value = list(key, count, "strings");
+  std::vector<std::string> result;
+  for (size_t i = 0; value != nullptr && i < value->size(); ++i) {
+    if (!(*value)[i].is_string()) {
+      wrong_entry(key, i, (*value)[i], "a string");
+      return {};
+    }
+    result.push_back((*value)[i].get<std::string>());
+  }
+  return result;
 }
 
 void JsonFields::finish() {

@@ -61,7 +61,12 @@ class JsonFields {
   double number(const char* key, double low, double high,
                 std::optional<double> fallback = std::nullopt);
   bool boolean(const char* key, std::optional<bool> fallback = std::nullopt);
+  std::string text(const char* key, const std::string& fallback);
   const nlohmann::json* object(const char* key);  // null when absent or no object
+  // Lists; empty when absent or wrong. `count` 0: any number of entries.
+  std::vector<double> numbers(const char* key, double low, double high, size_t count);
+  std::vector<uint32_t> integers(const char* key, uint32_t low, uint32_t high, size_t count);
+  std::vector<std::string> strings(const char* key, size_t count);
 
   template <class E>
   E choice(const char* key, std::initializer_list<Choice<E>> choices,
@@ -95,6 +100,10 @@ class JsonFields {
 
  private:
   const nlohmann::json* take(const char* key);
+  // The entries of a list; null when absent, or wrong, which then is a problem.
+  const nlohmann::json* list(const char* key, size_t count, const std::string& of_what);
+  void wrong_entry(const char* key, size_t index, const nlohmann::json& value,
+                   const std::string& expected);
 
   const nlohmann::json& object_;
   Problems* problems_;

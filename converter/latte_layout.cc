@@ -1,291 +1,339 @@
+// The layout of a model: tensors, and the blocks that they make.
 #include "converter/latte_layout.h"
 
 #include <algorithm>
 #include <utility>
 
 #include "converter/json.h"
+#include "converter/latte_layout_builder.h"
 
 namespace moka {
 namespace {
 
-using Shape = std::vector<uint32_t>;
-
-std::string shape_text(const Shape& shape) {
-  Tensor tensor;
-  tensor.shape = shape;
-  return tensor.shape_string();
+bool ends_with(const std::string& text, const std::string& end) {
+  return text.size() >= end.size() && text.compare(text.size() - end.size(), end.size(), end) == 0;
 }
-
-class LayoutBuilder {
- public:
-  LayoutBuilder(const LatteConfig& config, const Checkpoint& checkpoint, WeightType weights)
-      : config_(config),
-        checkpoint_(checkpoint),
-        weights_(weights),
-        used_(checkpoint.tensors().size(), false) {}
-
-  Result<LatteLayout> build(const std::string& where) {
-    ModelSpec& spec = layout_.spec;
-    spec.width = config_.width;
-    spec.positions = config_.positions;
-    const TensorIndex table = matrix("embed.weight", config_.vocab_size, config_.width);
-    spec.input = TokenInput{config_.vocab_size, table};
-    for (uint32_t i = 0; i < config_.layers && problems_.size() < kEnoughProblems; ++i) {
-      spec.blocks.push_back(block("blocks." + std::to_string(i) + "."));
-    }
-    if (config_.prenorm) spec.final_norm = norm("final_norm");
-    spec.head = head(table);
-    report_unused();
-    MOKA_RETURN_IF_ERROR(problems_.status(where));
-    return std::move(layout_);
-  }
-
- private:
-  // A checkpoint of another architecture misses every tensor of every layer; a few layers tell.
-  static constexpr size_t kEnoughProblems = 20;
-
-  // ---- tensors ----
-
-  // The place of `name` in the checkpoint, which is sorted by name.
-  const SourceTensor* find(const std::string& name, size_t* index) const {
-    const auto& all = checkpoint_.tensors();
-    const auto found = std::lower_bound(
-        all.begin(), all.end(), name,
-        [](const SourceTensor& tensor, const std::string& n) { return tensor.name < n; });
-    if (found == all.end() || found->name != name) return nullptr;
-    *index = static_cast<size_t>(found - all.begin());
-    return &*found;
-  }
-
-  TensorIndex add(const std::string& name, const Shape& shape, bool is_matrix) {
-    size_t source = 0;
-    const SourceTensor* found = find(name, &source);
-    if (found == nullptr) {
-      problems_.add(
-          StatusCode::kCorrupt,
-          "tensor " + in_quotes(name) + " is missing, expected shape " + shape_text(shape) +
-              (name == "head.weight" ? " (or tie_word_embeddings true in config.json)" : ""));
-      return kNoTensor;
-    }
-    used_[source] = true;
-    if (!std::equal(shape.begin(), shape.end(), found->shape.begin(), found->shape.end())) {
-      problems_.add(StatusCode::kCorrupt, "tensor " + in_quotes(name) + " has shape " +
-                                              found->shape_string() + ", expected " +
-                                              shape_text(shape));
-      return kNoTensor;
-    }
-    if (!is_weight_type(found->type)) {
-      problems_.add(StatusCode::kUnsupported, "tensor " + in_quotes(name) + " has type " +
-                                                  source_type_name(found->type) +
-                                                  ", expected F32, F16, BF16 or F64");
-      return kNoTensor;
-    }
-    layout_.spec.tensors.push_back(described(name, shape, is_matrix));
-    layout_.sources.push_back(source);
-    return static_cast<TensorIndex>(layout_.spec.tensors.size() - 1);
-  }
-
-  Tensor described(const std::string& name, const Shape& shape, bool is_matrix) const {
-    Tensor tensor;
-    tensor.name = name;
-    tensor.shape = shape;
-    if (is_matrix && weights_ == WeightType::kF16) tensor.dtype = DType::kF16;
-    if (is_matrix && weights_ == WeightType::kInt8) {
-      tensor.dtype = DType::kI8;
-      tensor.quantization = Quantization::kPerChannel;
-      tensor.scale_size = uint64_t{shape[0]} * sizeof(float);
-    }
-    tensor.size = tensor_data_size(tensor.dtype, tensor.rows(), tensor.elements() / tensor.rows());
-    return tensor;
-  }
-
-  TensorIndex matrix(const std::string& name, uint32_t out, uint32_t in) {
-    return add(name, {out, in}, true);
-  }
-  TensorIndex floats(const std::string& name, const Shape& shape) {
-    return add(name, shape, false);
-  }
-
-  Linear linear(const std::string& name, uint32_t out, uint32_t in, bool bias = false) {
-    Linear result;
-    result.weight = matrix(name + ".weight", out, in);
-    if (bias) result.bias = floats(name + ".bias", {out});
-    return result;
-  }
-
-  void report_unused() {
-    if (problems_.size() >= kEnoughProblems) return;
-    for (size_t i = 0; i < used_.size(); ++i) {
-      if (used_[i]) continue;
-      const SourceTensor& tensor = checkpoint_.tensors()[i];
-      const bool tied_head = config_.tied && tensor.name == "head.weight";
-      problems_.add(StatusCode::kCorrupt, "tensor " + in_quotes(tensor.name) + " of shape " +
-                                              tensor.shape_string() +
-                                              " has no place in this model" +
-                                              (tied_head ? ": tie_word_embeddings is true" : ""));
-    }
-  }
-
-  // ---- parts of the model ----
-
-  Norm norm(const std::string& name) {
-    Norm result;
-    result.kind = config_.norm;
-    result.eps = config_.norm_eps;
-    result.unit_offset = config_.unit_offset;
-    result.scale = floats(name + ".weight", {config_.width});
-    if (config_.norm == NormKind::kLayerNorm) result.bias = floats(name + ".bias", {config_.width});
-    return result;
-  }
-
-  Block block(const std::string& prefix) {
-    Block result;
-    const Norm first = norm(prefix + "norm1");
-    const bool glu = config_.block == LatteBlock::kGlu;
-    const Norm second = glu ? Norm() : norm(prefix + "norm2");
-    if (config_.prenorm) {
-      result.before_mixer = first;
-      result.before_feed_forward = second;
-    } else if (glu) {
-      result.after_feed_forward = first;
-    } else {
-      result.after_mixer = first;
-      result.after_feed_forward = second;
-    }
-    result.mixer = mixer(prefix + "mixer.");
-    result.feed_forward = feed_forward(prefix);
-    return result;
-  }
-
-  FeedForward feed_forward(const std::string& prefix) {
-    const uint32_t d = config_.width, f = config_.hidden;
-    switch (config_.block) {
-      case LatteBlock::kTransformer: {
-        MlpFeedForward mlp;
-        mlp.fc1 = linear(prefix + "fc1", f, d, true);
-        mlp.fc2 = linear(prefix + "fc2", d, f, true);
-        mlp.activation = config_.activation;
-        return mlp;
-      }
-      case LatteBlock::kGlu: {
-        GluFeedForward glu;
-        glu.value = linear(prefix + "value", d, d, true);
-        glu.gate = linear(prefix + "gate", d, d, true);
-        return glu;
-      }
-      default: {
-        GatedFeedForward gated;
-        gated.gate = linear(prefix + "gate", f, d);
-        gated.up = linear(prefix + "up", f, d);
-        gated.down = linear(prefix + "down", d, f);
-        gated.activation = config_.activation;
-        return gated;
-      }
-    }
-  }
-
-  Mixer mixer(const std::string& prefix) {
-    const uint32_t d = config_.width, l = config_.latents;
-    const auto square = [&](const char* name) { return linear(prefix + name, d, d); };
-    switch (config_.mixer) {
-      case LatteMixing::kLatteCausal: {
-        LatteMixer m;
-        m.heads = config_.heads;
-        m.latents = l;
-        m.q = linear(prefix + "q", l, d);
-        m.k = linear(prefix + "k", l, d);
-        m.v = square("v");
-        m.o = square("o");
-        m.score_scale = config_.score_scale;
-        m.key_eps = config_.key_eps;
-        m.vapor = config_.vapor;
-        m.front = front(prefix);
-        return m;
-      }
-      case LatteMixing::kMacchiato: {
-        MacchiatoMixer m;
-        m.heads = m.kv_heads = config_.heads;
-        m.latents = l;
-        m.q = linear(prefix + "q", l, d);
-        m.k = linear(prefix + "k", l, d);
-        m.gate = linear(prefix + "gate", config_.heads, d);
-        m.local_q = square("local_q");
-        m.local_k = square("local_k");
-        m.v = square("v");
-        m.o = square("o");
-        m.window = config_.window;
-        m.score_scale = config_.score_scale;
-        m.key_eps = config_.key_eps;
-        m.vapor = config_.vapor;
-        m.front = front(prefix);
-        return m;
-      }
-      default: {
-        WindowMixer m;
-        m.heads = m.kv_heads = config_.heads;
-        m.local_q = square("local_q");
-        m.local_k = square("local_k");
-        m.v = square("v");
-        m.o = square("o");
-        m.window = config_.window;
-        return m;
-      }
-    }
-  }
-
-  Front front(const std::string& prefix) {
-    Front result;
-    result.kind = config_.front;
-    result.feeds_value = config_.front_feeds_value;
-    result.feeds_local = config_.front_feeds_local;
-    const uint32_t d = config_.width;
-    if (result.kind == FrontKind::kConv || result.kind == FrontKind::kConvRgLru) {
-      const std::string name = prefix + "conv1d.weight";
-      result.conv_weight = floats(name, {taps(name), d});
-      result.conv_bias = floats(prefix + "conv1d.bias", {d});
-    }
-    if (result.kind == FrontKind::kRgLru || result.kind == FrontKind::kConvRgLru) {
-      const uint32_t n = config_.rglru_blocks, part = d / n;
-      result.blocks = n;
-      result.a_param = floats(prefix + "rg_lru.a_param", {d});
-      result.input_gate_weight = floats(prefix + "rg_lru.input_gate.weight", {n, part, part});
-      result.input_gate_bias = floats(prefix + "rg_lru.input_gate.bias", {n, part});
-      result.a_gate_weight = floats(prefix + "rg_lru.a_gate.weight", {n, part, part});
-      result.a_gate_bias = floats(prefix + "rg_lru.a_gate.bias", {n, part});
-    }
-    return result;
-  }
-
-  // Only the tensor tells how far the convolution reaches; 4 is what is usual.
-  uint32_t taps(const std::string& name) const {
-    size_t index = 0;
-    const SourceTensor* found = find(name, &index);
-    const bool plausible = found != nullptr && found->shape.size() == 2 && found->shape[0] >= 2 &&
-                           found->shape[0] <= 4096;
-    return plausible ? static_cast<uint32_t>(found->shape[0]) : 4;
-  }
-
-  LanguageHead head(TensorIndex table) {
-    LanguageHead result;
-    result.projection.weight =
-        config_.tied ? table : matrix("head.weight", config_.vocab_size, config_.width);
-    if (config_.head_bias) result.projection.bias = floats("head.bias", {config_.vocab_size});
-    return result;
-  }
-
-  const LatteConfig& config_;
-  const Checkpoint& checkpoint_;
-  const WeightType weights_;
-  std::vector<bool> used_;
-  Problems problems_;
-  LatteLayout layout_;
-};
 
 }  // namespace
 
-Result<LatteLayout> latte_layout(const LatteConfig& config, const Checkpoint& checkpoint,
-                                 WeightType weights, const std::string& where) {
-  return LayoutBuilder(config, checkpoint, weights).build(where);
+// ---- names of the "latte" folder ---------------------------------------------------------------
+
+std::string LatteNames::fused_queries(const std::string& name, const SourceMap& map) const {
+  const char* ends[] = {"mixer.q.weight", "mixer.gate.weight"};
+  for (const std::string end : ends) {
+    if (!config_.gate_fused || !ends_with(name, end)) continue;
+    const std::string prefix = name.substr(0, name.size() - end.size());
+    const SourceTensor* queries = map.find(prefix + "mixer.q.weight");
+    const uint64_t fused = uint64_t{config_.latents} + config_.heads;
+    const bool apart = map.find(prefix + "mixer.gate.weight") != nullptr;
+    if (queries == nullptr || apart || queries->shape.size() != 2) return "";
+    return queries->shape[0] == fused ? queries->name : "";
+  }
+  return "";
+}
+
+Recipe LatteNames::recipe(const std::string& name, const Shape& shape, const SourceMap& map) const {
+  if (name.rfind("embed.conv.", 0) == 0 && shape.size() == 4) {
+    return permuted(name, {shape[0], shape[3], shape[1], shape[2]}, {0, 2, 3, 1},
+                    "kernel (out, in, 3, 3) to (out, 3, 3, in)");
+  }
+  const std::string queries = fused_queries(name, map);
+  if (queries.empty()) return copied(name, shape);
+  const uint32_t each = config_.latents / config_.heads;
+  return ends_with(name, "gate.weight")
+             ? gate_rows(queries, config_.heads, each, config_.width, config_.gate_last)
+             : ungated_rows(queries, config_.heads, each, config_.width, config_.gate_last);
+}
+
+// ---- tensors -----------------------------------------------------------------------------------
+
+Result<LatteLayout> LayoutBuilder::build(const std::string& where) {
+  ModelSpec& spec = layout_.spec;
+  spec.width = config_.width;
+  spec.input = input();
+  spec.positions = positions();
+  add_memory();
+  spec.blocks = layers();
+  if (config_.final_norm) spec.final_norm = norm("final_norm");
+  spec.head = head();
+  report_unused();
+  MOKA_RETURN_IF_ERROR(map_.problems().status(where));
+  return std::move(layout_);
+}
+
+TensorIndex LayoutBuilder::add(const std::string& name, const Shape& shape, bool is_matrix) {
+  const Recipe wanted = names_.recipe(name, shape, map_);
+  const bool could_be_tied =
+      config_.head == LatteOutput::kLanguage && wanted.uses.front().name == "head.weight";
+  std::optional<TensorRecipe> recipe = map_.resolve(
+      wanted, could_be_tied ? " (or tie_word_embeddings true in config.json)" : "");
+  if (!recipe) return kNoTensor;
+  Tensor tensor;
+  tensor.name = name;
+  tensor.shape = shape;
+  if (is_matrix && weights_ == WeightType::kF16) tensor.dtype = DType::kF16;
+  if (is_matrix && weights_ == WeightType::kInt8) {
+    tensor.dtype = DType::kI8;
+    tensor.quantization = Quantization::kPerChannel;
+    tensor.scale_size = uint64_t{shape[0]} * sizeof(float);
+  }
+  tensor.size = tensor_data_size(tensor.dtype, tensor.rows(), tensor.elements() / tensor.rows());
+  layout_.spec.tensors.push_back(std::move(tensor));
+  layout_.recipes.push_back(std::move(*recipe));
+  return static_cast<TensorIndex>(layout_.spec.tensors.size() - 1);
+}
+
+Linear LayoutBuilder::linear(const std::string& name, uint32_t out, uint32_t in, bool bias) {
+  Linear result;
+  result.weight = matrix(name + ".weight", out, in);
+  if (bias) result.bias = floats(name + ".bias", {out});
+  return result;
+}
+
+void LayoutBuilder::report_unused() {
+  const bool tied = config_.tied && map_.find("head.weight") != nullptr;
+  map_.report_unused("head.weight", tied ? "tie_word_embeddings is true" : "");
+}
+
+// ---- blocks ------------------------------------------------------------------------------------
+
+std::vector<Block> LayoutBuilder::layers() {
+  std::vector<Block> blocks;
+  std::vector<size_t> begins;  // of each layer in `blocks`
+  for (uint32_t i = 0; i < config_.layers && !map_.enough(); ++i) {
+    const uint32_t owner = config_.owners.empty() ? i : config_.owners[i];
+    begins.push_back(blocks.size());
+    if (owner == i) {
+      const std::vector<Block> own = layer("blocks." + std::to_string(i) + ".");
+      blocks.insert(blocks.end(), own.begin(), own.end());
+    } else {  // the same tensors, by index
+      const size_t first = begins[owner], end = begins[owner + 1];
+      for (size_t b = first; b < end; ++b) blocks.push_back(Block(blocks[b]));
+    }
+  }
+  return blocks;
+}
+
+// The norms of a layer, which begins with the mixer of `front` and ends with the feed-forward of
+// `back`: two blocks where something stands between, else one and the same.
+void LayoutBuilder::place_norms(const Norm& first, const Norm& second, Block* front,
+                                Block* back) const {
+  if (config_.prenorm) {
+    front->before_mixer = first;
+    back->before_feed_forward = second;
+  } else if (config_.block == LatteBlock::kGlu) {
+    back->after_feed_forward = first;
+  } else {
+    front->after_mixer = first;
+    back->after_feed_forward = second;
+  }
+}
+
+std::vector<Block> LayoutBuilder::layer(const std::string& prefix) {
+  const bool crossing = config_.memory_layers != 0;
+  const Norm first = norm(prefix + "norm1");
+  const Norm between = crossing ? norm(prefix + "norm_cross") : Norm();
+  const Norm second = config_.block == LatteBlock::kGlu ? Norm() : norm(prefix + "norm2");
+  Block self;
+  self.mixer = mixer(prefix + "mixer.");
+  if (!crossing) {
+    place_norms(first, second, &self, &self);
+    self.feed_forward = feed_forward(prefix);
+    return {self};
+  }
+  Block cross;
+  LatteMixer reading = latte(prefix + "cross.", false);
+  reading.source = Source::kMemory;
+  cross.mixer = reading;
+  (config_.prenorm ? cross.before_mixer : cross.after_mixer) = between;
+  cross.feed_forward = feed_forward(prefix);
+  place_norms(first, second, &self, &cross);
+  return {self, cross};
+}
+
+void LayoutBuilder::add_memory() {
+  if (config_.memory_layers == 0) return;
+  MemoryEncoder memory;
+  for (uint32_t i = 0; i < config_.memory_layers && !map_.enough(); ++i) {
+    const std::string prefix = "memory.blocks." + std::to_string(i) + ".";
+    Block block;
+    const Norm first = norm(prefix + "norm1");
+    const Norm second = config_.block == LatteBlock::kGlu ? Norm() : norm(prefix + "norm2");
+    block.mixer = latte(prefix + "mixer.", config_.memory_causal);
+    place_norms(first, second, &block, &block);
+    block.feed_forward = feed_forward(prefix);
+    memory.blocks.push_back(block);
+  }
+  if (config_.prenorm) memory.final_norm = norm("memory.final_norm");
+  layout_.spec.memory = std::move(memory);
+}
+
+Norm LayoutBuilder::norm(const std::string& name) {
+  Norm result;
+  result.kind = config_.norm;
+  result.eps = config_.norm_eps;
+  result.unit_offset = config_.unit_offset;
+  if (!config_.norm_parameters) return result;
+  result.scale = floats(name + ".weight", {config_.width});
+  if (config_.norm != NormKind::kRmsNorm) result.bias = floats(name + ".bias", {config_.width});
+  return result;
+}
+
+FeedForward LayoutBuilder::feed_forward(const std::string& prefix) {
+  const uint32_t d = config_.width, f = config_.hidden;
+  switch (config_.block) {
+    case LatteBlock::kTransformer: {
+      MlpFeedForward mlp;
+      mlp.fc1 = linear(prefix + "fc1", f, d, true);
+      mlp.fc2 = linear(prefix + "fc2", d, f, true);
+      mlp.activation = config_.activation;
+      return mlp;
+    }
+    case LatteBlock::kGlu: {
+      GluFeedForward glu;
+      glu.value = linear(prefix + "value", d, d, true);
+      glu.gate = linear(prefix + "gate", d, d, true);
+      return glu;
+    }
+    default: {
+      GatedFeedForward gated;
+      gated.gate = linear(prefix + "gate", f, d);
+      gated.up = linear(prefix + "up", f, d);
+      gated.down = linear(prefix + "down", d, f);
+      gated.activation = config_.activation;
+      return gated;
+    }
+  }
+}
+
+// ---- mixers ------------------------------------------------------------------------------------
+
+Mixer LayoutBuilder::mixer(const std::string& prefix) {
+  switch (config_.mixer) {
+    case LatteMixing::kLatteBid: return latte(prefix, false);
+    case LatteMixing::kMacchiato: return macchiato(prefix);
+    case LatteMixing::kWindow: return window(prefix);
+    case LatteMixing::kStandardCausal: return softmax(prefix);
+    case LatteMixing::kLinformer: return linformer(prefix);
+    default: {
+      LatteMixer m = latte(prefix, true);
+      m.vapor = config_.vapor;
+      m.front = front(prefix);
+      return m;
+    }
+  }
+}
+
+LatteMixer LayoutBuilder::latte(const std::string& prefix, bool causal) {
+  const uint32_t d = config_.width, l = config_.latents;
+  LatteMixer m;
+  m.heads = config_.heads;
+  m.latents = l;
+  m.causal = causal;
+  m.q = linear(prefix + "q", l, d, config_.mixer_bias);
+  m.k = linear(prefix + "k", l, d, config_.mixer_bias);
+  m.v = linear(prefix + "v", d, d, config_.mixer_bias);
+  m.o = linear(prefix + "o", d, d, config_.mixer_bias);
+  m.score_scale = config_.score_scale;
+  m.key_eps = config_.key_eps;
+  return m;
+}
+
+MacchiatoMixer LayoutBuilder::macchiato(const std::string& prefix) {
+  const uint32_t d = config_.width, l = config_.latents;
+  MacchiatoMixer m;
+  m.heads = m.kv_heads = config_.heads;
+  m.latents = l;
+  m.q = linear(prefix + "q", l, d);
+  m.k = linear(prefix + "k", l, d);
+  m.gate = linear(prefix + "gate", config_.heads, d);
+  m.local_q = linear(prefix + "local_q", d, d);
+  m.local_k = linear(prefix + "local_k", d, d);
+  m.v = linear(prefix + "v", d, d);
+  m.o = linear(prefix + "o", d, d);
+  m.window = config_.window;
+  m.score_scale = config_.score_scale;
+  m.key_eps = config_.key_eps;
+  m.vapor = config_.vapor;
+  m.front = front(prefix);
+  return m;
+}
+
+WindowMixer LayoutBuilder::window(const std::string& prefix) {
+  const uint32_t d = config_.width;
+  WindowMixer m;
+  m.heads = m.kv_heads = config_.heads;
+  m.local_q = linear(prefix + "local_q", d, d);
+  m.local_k = linear(prefix + "local_k", d, d);
+  m.v = linear(prefix + "v", d, d);
+  m.o = linear(prefix + "o", d, d);
+  m.window = config_.window;
+  return m;
+}
+
+SoftmaxMixer LayoutBuilder::softmax(const std::string& prefix) {
+  const uint32_t d = config_.width;
+  SoftmaxMixer m;
+  m.heads = config_.heads;
+  m.q = linear(prefix + "q", d, d);
+  m.k = linear(prefix + "k", d, d);
+  m.v = linear(prefix + "v", d, d);
+  m.o = linear(prefix + "o", d, d);
+  m.scale = config_.softmax_scale;
+  return m;
+}
+
+LinformerMixer LayoutBuilder::linformer(const std::string& prefix) {
+  const uint32_t d = config_.width;
+  LinformerMixer m;
+  m.heads = config_.heads;
+  m.rank = config_.latents;
+  m.max_length = config_.trained_length;
+  m.q = linear(prefix + "q", d, d, true);
+  m.k = linear(prefix + "k", d, d, true);
+  m.v = linear(prefix + "v", d, d, true);
+  m.o = linear(prefix + "o", d, d, true);
+  const Shape shape = {m.max_length, m.heads, m.rank};
+  m.low_rank_k = floats(prefix + "low_rank_k", shape);
+  m.low_rank_v = floats(prefix + "low_rank_v", shape);
+  return m;
+}
+
+Front LayoutBuilder::front(const std::string& prefix) {
+  Front result;
+  result.kind = config_.front;
+  result.feeds_value = config_.front_feeds_value;
+  result.feeds_local = config_.front_feeds_local;
+  const uint32_t d = config_.width;
+  if (result.kind == FrontKind::kConv || result.kind == FrontKind::kConvRgLru) {
+    const std::string name = prefix + "conv1d.weight";
+    result.conv_weight = floats(name, {taps(name), d});
+    result.conv_bias = floats(prefix + "conv1d.bias", {d});
+  }
+  if (result.kind == FrontKind::kRgLru || result.kind == FrontKind::kConvRgLru) {
+    const uint32_t n = config_.rglru_blocks, part = d / n;
+    result.blocks = n;
+    result.a_param = floats(prefix + "rg_lru.a_param", {d});
+    result.input_gate_weight = floats(prefix + "rg_lru.input_gate.weight", {n, part, part});
+    result.input_gate_bias = floats(prefix + "rg_lru.input_gate.bias", {n, part});
+    result.a_gate_weight = floats(prefix + "rg_lru.a_gate.weight", {n, part, part});
+    result.a_gate_bias = floats(prefix + "rg_lru.a_gate.bias", {n, part});
+  }
+  return result;
+}
+
+// Only the tensor tells how far the convolution reaches; 4 is what is usual.
+uint32_t LayoutBuilder::taps(const std::string& name) const {
+  const SourceTensor* found = map_.find(name);
+  const bool plausible = found != nullptr && found->shape.size() == 2 && found->shape[0] >= 2 &&
+                         found->shape[0] <= 4096;
+  return plausible ? static_cast<uint32_t>(found->shape[0]) : 4;
+}
+
+Result<LatteLayout> latte_layout(const LatteConfig& config, const TensorNames& names,
+                                 const Checkpoint& checkpoint, WeightType weights,
+                                 const std::string& where) {
+  return LayoutBuilder(config, names, checkpoint, weights).build(where);
 }
 
 }  // namespace moka

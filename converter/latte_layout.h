@@ -1,5 +1,8 @@
-// Where every tensor of a Latte checkpoint goes: a configuration and the names and shapes of a
-// checkpoint in, a ModelSpec without data out. README.md lists the names.
+// Where every tensor of a checkpoint of the Latte family goes: a configuration and the names and
+// shapes of a checkpoint in, a ModelSpec without data out. README.md lists the names.
+//
+// There is one layout. It knows stored tensors by the names that the "latte" folder has for them;
+// where a checkpoint has others, a TensorNames tells what the stored ones are made of.
 #ifndef MOKA_CONVERTER_LATTE_LAYOUT_H_
 #define MOKA_CONVERTER_LATTE_LAYOUT_H_
 
@@ -10,23 +13,47 @@
 #include "converter/checkpoint.h"
 #include "converter/latte_config.h"
 #include "converter/quantize.h"
+#include "converter/source_map.h"
 #include "moka/status.h"
 #include "runtime/model_spec.h"
 
 namespace moka {
 
-// spec.tensors[i] is made from tensor sources[i] of the checkpoint, number for number.
-struct LatteLayout {
-  ModelSpec spec;  // input, blocks, head and tensors; no tokenizer, no metadata
-  std::vector<size_t> sources;
+// The names of one kind of checkpoint.
+class TensorNames {
+ public:
+  virtual ~TensorNames() = default;
+  // What the stored tensor `name` of `shape` is made of. `map` tells what the checkpoint has.
+  virtual Recipe recipe(const std::string& name, const Shape& shape,
+                        const SourceMap& map) const = 0;
 };
 
-// Matrices are stored as `weights`; norm scales, biases, convolutions and RG-LRU parameters as
-// float32. Every tensor of the checkpoint is used exactly once. kCorrupt: tensors that are missing,
-// unknown or of another shape; kUnsupported: tensors of integers; up to 20 problems at once,
-// beginning with `where`.
-Result<LatteLayout> latte_layout(const LatteConfig& config, const Checkpoint& checkpoint,
-                                 WeightType weights, const std::string& where);
+// Names of the "latte" folder and of a PyTorch state dict with the same names: stored number for
+// number, but for the kernels of convolutions over images and gates kept in the query matrix.
+class LatteNames : public TensorNames {
+ public:
+  explicit LatteNames(const LatteConfig& config) : config_(config) {}
+  Recipe recipe(const std::string& name, const Shape& shape, const SourceMap& map) const override;
+
+ private:
+  // The query matrix of a macchiato layer that has its gates in it; empty where it has none.
+  std::string fused_queries(const std::string& name, const SourceMap& map) const;
+  const LatteConfig config_;
+};
+
+// spec.tensors[i] is made by recipes[i].
+struct LatteLayout {
+  ModelSpec spec;  // input, blocks, head and tensors; no tokenizer, no metadata
+  std::vector<TensorRecipe> recipes;
+};
+
+// Matrices are stored as `weights`; norm scales, biases, convolutions, RG-LRU parameters, tables of
+// positions and projections of numbers as float32. Every tensor of the checkpoint is used exactly
+// once. kCorrupt: tensors that are missing, unknown or of another shape; kUnsupported: tensors of
+// integers; up to 20 problems at once, beginning with `where`.
+Result<LatteLayout> latte_layout(const LatteConfig& config, const TensorNames& names,
+                                 const Checkpoint& checkpoint, WeightType weights,
+                                 const std::string& where);
 
 }  // namespace moka
 

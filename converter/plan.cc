@@ -5,7 +5,7 @@
 #include "converter/conversion.h"
 #include "converter/file.h"
 #include "converter/json.h"
-#include "converter/tokenizer_json.h"
+#include "converter/tokenizer_source.h"
 #include "moka/version.h"
 
 namespace moka {
@@ -15,19 +15,38 @@ constexpr uint32_t kBytesVocabulary = 260;
 
 const char* mixer_words(LatteMixing mixer) {
   switch (mixer) {
+    case LatteMixing::kLatteBid: return "bidirectional latte";
     case LatteMixing::kMacchiato: return "macchiato";
     case LatteMixing::kWindow: return "window attention";
+    case LatteMixing::kStandardCausal: return "softmax attention";
+    case LatteMixing::kLinformer: return "linformer";
     default: return "causal latte";
   }
 }
 
+const char* head_words(LatteOutput head) {
+  switch (head) {
+    case LatteOutput::kClassifier: return "classifier";
+    case LatteOutput::kPair: return "pair classifier";
+    case LatteOutput::kRegression: return "regression model";
+    case LatteOutput::kEmbedding: return "embedding model";
+    case LatteOutput::kNone: return "encoder";
+    default: return "language model";
+  }
+}
+
 std::string describe(const LatteConfig& config) {
-  std::string text = std::string(mixer_words(config.mixer)) + " language model, " +
+  std::string text = std::string(mixer_words(config.mixer)) + " " + head_words(config.head) + ", " +
                      std::to_string(config.layers) + (config.layers == 1 ? " layer" : " layers") +
                      " of width " + std::to_string(config.width) + ", " +
                      std::to_string(config.heads) + (config.heads == 1 ? " head" : " heads");
   if (config.latents != 0) text += ", " + std::to_string(config.latents) + " latents";
   if (config.window.size != 0) text += ", window of " + std::to_string(config.window.size);
+  if (config.classes != 0) text += ", " + std::to_string(config.classes) + " classes";
+  if (config.memory_layers != 0) {
+    text += ", reads a memory through " + std::to_string(config.memory_layers) +
+            (config.memory_layers == 1 ? " layer" : " layers");
+  }
   return text;
 }
 
@@ -42,82 +61,88 @@ const char* recipe(WeightType weights) {
   }
 }
 
-// The folder of the input, which may be named by the file in it.
-Result<std::string> find_folder(const std::string& input) {
-  if (input.empty()) return Status(StatusCode::kInvalidArgument, "no input: expected a folder");
-  if (is_folder(input)) return input;
-  if (!path_exists(input)) return Status(StatusCode::kNotFound, input + ": no such folder");
-  const std::string name = base_name(input);
-  if (name == "model.safetensors" || name == "model.safetensors.index.json")
-    return folder_of(input);
-  return Status(StatusCode::kInvalidArgument,
-                input + ": expected a folder with config.json and model.safetensors");
+// Where the tokenizer is: what the caller says, the configuration, or a file beside the weights.
+// Empty: there is none.
+std::string tokenizer_source(const ConvertOptions& options, const std::string& folder,
+                             const Conversion& c) {
+  if (!options.tokenizer.empty()) return options.tokenizer;
+  const std::string& configured = c.source.text.source;
+  if (!configured.empty()) {
+    // A relative path is meant from where the configuration lies.
+    const std::string beside = join_path(folder_of(c.source.config_path), configured);
+    return !path_exists(configured) && path_exists(beside) ? beside : configured;
+  }
+  const std::string found = find_tokenizer(folder);
+  if (!found.empty()) return found;
+  return c.source.config.vocab_size == kBytesVocabulary ? "bytes" : "";
 }
 
-// An id in config.json must be the one that the bytes tokenizer has.
-void same_id(const char* key, int32_t configured, int32_t built_in, Problems* problems) {
-  if (configured == -1 || configured == built_in) return;
-  problems->add(StatusCode::kInvalidArgument,
-                std::string(key) + " is " + std::to_string(configured) +
-                    ", the tokenizer of bytes (vocab_size 260, no tokenizer.json) has " +
-                    std::to_string(built_in));
-}
-
-Status read_tokenizer(Conversion* c) {
-  const std::string path = join_path(c->folder, "tokenizer.json");
-  const LatteConfig& config = c->config;
-  ModelSpec& spec = c->layout.spec;
-  if (!path_exists(path)) {
-    if (config.vocab_size != kBytesVocabulary) {
-      return Status(StatusCode::kNotFound, path + ": no such file; a model with vocab_size " +
-                                               std::to_string(config.vocab_size) +
-                                               " needs its tokenizer (only vocab_size " +
-                                               std::to_string(kBytesVocabulary) +
-                                               ", raw bytes, does without)");
+Status add_tokenizer(const ConvertOptions& options, const std::string& folder, Conversion* c) {
+  const LatteConfig& config = c->source.config;
+  const bool text = config.input == LatteInput::kTokens && config.image_width == 0;
+  if (!text || options.tokenizer == "none") {
+    if (!text && !options.tokenizer.empty() && options.tokenizer != "none") {
+      return Status(StatusCode::kInvalidArgument, "--tokenizer is " + in_quotes(options.tokenizer) +
+                                                      ", but the model does not read text");
     }
-    spec.tokenizer = bytes_tokenizer_spec();
-    Problems problems;
-    same_id("bos_token_id", config.bos_id, spec.tokenizer->bos_id, &problems);
-    same_id("eos_token_id", config.eos_id, spec.tokenizer->eos_id, &problems);
-    same_id("pad_token_id", config.pad_id, spec.tokenizer->pad_id, &problems);
-    return problems.status(join_path(c->folder, "config.json"));
+    return Status();
   }
-  TokenizerIds ids;
-  ids.bos = config.bos_id;
-  ids.eos = config.eos_id;
-  ids.pad = config.pad_id;
-  MOKA_ASSIGN_OR_RETURN(spec.tokenizer, read_tokenizer_json(path, ids));
-  c->files.push_back(path);
-  const size_t pieces = spec.tokenizer->piece_ends.size();
-  if (pieces > config.vocab_size) {
-    return Status(StatusCode::kCorrupt, path + ": has " + std::to_string(pieces) +
-                                            " tokens, vocab_size in config.json is " +
-                                            std::to_string(config.vocab_size));
+  TokenizerRequest request;
+  request.source = tokenizer_source(options, folder, *c);
+  if (request.source.empty()) {
+    const std::string& needed = c->source.text.needed;
+    if (c->source.names != nullptr && needed.empty() && config.head == LatteOutput::kLanguage) {
+      return Status(
+          StatusCode::kNotFound,
+          join_path(folder, "tokenizer.json") + ": no such file; a model with vocab_size " +
+              std::to_string(config.vocab_size) + " needs its tokenizer (only vocab_size " +
+              std::to_string(kBytesVocabulary) +
+              ", raw bytes, does without); --tokenizer names it, and \"none\" makes a "
+              "model that reads ids alone");
+    }
+    c->notes.push_back(
+        "there is no tokenizer, so the model reads ids alone; to read text it needs " +
+        (needed.empty() ? std::string("its tokenizer: --tokenizer FILE") : needed));
+    return Status();
   }
-  if (pieces < config.vocab_size) {
-    c->notes.push_back("the tokenizer has " + std::to_string(pieces) +
-                       " tokens, the model has rows for " + std::to_string(config.vocab_size) +
-                       "; ids beyond have no text");
+  request.ids.bos = config.bos_id;
+  request.ids.eos = config.eos_id;
+  request.ids.pad = config.pad_id;
+  request.vocab_size = config.vocab_size;
+  request.max_length = c->source.text.max_length;
+  request.add_eos = c->source.text.add_eos;
+  request.end_of_text_is_pad = c->source.text.end_of_text_is_pad;
+  Result<TokenizerSource> read = read_tokenizer(request);
+  if (!read.ok()) {
+    // A path begins the messages about a file; a word tells nothing of where the ids came from.
+    const bool file = path_exists(request.source);
+    return file ? read.status()
+                : Status(read.status().code(),
+                         c->source.config_path + ": " + read.status().message());
   }
+  TokenizerSource found = std::move(read).value();
+  c->layout.spec.tokenizer = std::move(found.spec);
+  c->files.insert(c->files.end(), found.files.begin(), found.files.end());
+  c->notes.insert(c->notes.end(), found.notes.begin(), found.notes.end());
   return Status();
 }
 
-Status read_recommended_sampling(Conversion* c) {
-  const std::string path = join_path(c->folder, "generation_config.json");
-  if (!path_exists(path)) return Status();
+Status read_recommended_sampling(const std::string& folder, Conversion* c) {
+  const std::string path = join_path(folder, "generation_config.json");
+  if (c->source.config.head != LatteOutput::kLanguage || !path_exists(path)) return Status();
   MOKA_ASSIGN_OR_RETURN(c->layout.spec.metadata.sampling, read_sampling(path));
   c->files.push_back(path);
   return Status();
 }
 
-void describe_metadata(const ConvertOptions& options, Conversion* c) {
+void describe_metadata(const ConvertOptions& options, const std::string& folder, Conversion* c) {
   Metadata& metadata = c->layout.spec.metadata;
-  metadata.name = options.name.empty() ? folder_name(c->folder) : options.name;
+  metadata.name = options.name.empty() ? folder_name(folder) : options.name;
   metadata.description = options.description;
   metadata.license = options.license;
   metadata.author = options.author;
   metadata.training = options.training;
-  metadata.trained_length = c->config.trained_length;
+  metadata.trained_length = c->source.config.trained_length;
   metadata.converter = "moka " MOKA_VERSION_STRING;
   metadata.quantization = recipe(options.weights);
   for (const Tensor& tensor : c->layout.spec.tensors) metadata.parameters += tensor.elements();
@@ -137,39 +162,78 @@ void note_sources(Conversion* c) {
   }
 }
 
-std::string transform_of(SourceType from, DType to) {
+std::string transform_of(const TensorRecipe& recipe, SourceType from, DType to) {
   const std::string source = source_type_name(from);
-  if (to == DType::kI8) return source + " to int8 per row";
-  if (to == DType::kF16) return from == SourceType::kF16 ? "copy" : source + " to f16";
-  return from == SourceType::kF32 ? "copy" : source + " to f32";
+  std::string numbers;
+  if (to == DType::kI8) {
+    numbers = source + " to int8 per row";
+  } else if (to == DType::kF16) {
+    numbers = from == SourceType::kF16 ? "" : source + " to f16";
+  } else {
+    numbers = from == SourceType::kF32 ? "" : source + " to f32";
+  }
+  if (recipe.words.empty()) return numbers.empty() ? "copy" : numbers;
+  return recipe.words + (numbers.empty() ? "" : ", " + numbers);
+}
+
+// The tensor's line, with all its sources: "a + b".
+PlannedTensor planned(const Conversion& c, size_t index) {
+  const Tensor& target = c.layout.spec.tensors[index];
+  const TensorRecipe& recipe = c.layout.recipes[index];
+  PlannedTensor line;
+  for (const size_t source : recipe.sources) {
+    const SourceTensor& tensor = c.checkpoint->tensors()[source];
+    line.source += (line.source.empty() ? "" : " + ") + tensor.name;
+    line.source_bytes += tensor.bytes();
+  }
+  const SourceTensor& first = c.checkpoint->tensors()[recipe.sources.front()];
+  line.source_type = source_type_name(first.type);
+  line.source_shape = first.shape;
+  line.target = target.name;
+  line.transform = transform_of(recipe, first.type, target.dtype);
+  line.stored = target.dtype;
+  line.stored_bytes = target.size + target.scale_size;
+  return line;
 }
 
 }  // namespace
 
 Result<Conversion> prepare_conversion(const ConvertOptions& options) {
   Conversion c;
-  MOKA_ASSIGN_OR_RETURN(c.folder, find_folder(options.input));
-  const std::string config_path = join_path(c.folder, "config.json");
-  MOKA_ASSIGN_OR_RETURN(c.config, read_latte_config(config_path));
-  MOKA_ASSIGN_OR_RETURN(c.checkpoint, open_checkpoint(c.folder));
-  c.files = {config_path};
+  c.input = options.input;
+  if (options.input.empty()) {
+    return Status(StatusCode::kInvalidArgument, "no input: expected a folder or file of weights");
+  }
+  CheckpointOptions which;
+  which.step = options.step;
+  MOKA_ASSIGN_OR_RETURN(FoundCheckpoint found, open_checkpoint(options.input, which));
+  MOKA_ASSIGN_OR_RETURN(c.source, read_model_source(options, found));
+  c.checkpoint = std::move(found.checkpoint);
+  c.notes = std::move(found.notes);
+  const auto add_notes = [&c](const std::vector<std::string>& notes) {
+    c.notes.insert(c.notes.end(), notes.begin(), notes.end());
+  };
+  add_notes(c.checkpoint->notes());
+  add_notes(c.source.notes);
+  if (!c.source.config_path.empty()) c.files = {c.source.config_path};
   c.files.insert(c.files.end(), c.checkpoint->files().begin(), c.checkpoint->files().end());
-  MOKA_ASSIGN_OR_RETURN(c.layout, latte_layout(c.config, *c.checkpoint, options.weights,
-                                               c.checkpoint->files().front()));
-  MOKA_RETURN_IF_ERROR(read_tokenizer(&c));
-  MOKA_RETURN_IF_ERROR(read_recommended_sampling(&c));
-  describe_metadata(options, &c);
+  MOKA_ASSIGN_OR_RETURN(c.layout, latte_layout(c.source.config, *c.source.names, *c.checkpoint,
+                                               options.weights, c.checkpoint->files().front()));
+  MOKA_RETURN_IF_ERROR(add_tokenizer(options, found.folder, &c));
+  MOKA_RETURN_IF_ERROR(read_recommended_sampling(found.folder, &c));
+  describe_metadata(options, found.run_folder.empty() ? found.folder : found.run_folder, &c);
   note_sources(&c);
-  c.architecture = describe(c.config);
-  MOKA_RETURN_IF_ERROR(check_spec(c.layout.spec, c.folder));
-  MOKA_RETURN_IF_ERROR(check_supported(c.layout.spec, c.folder));
+  c.architecture = describe(c.source.config);
+  MOKA_RETURN_IF_ERROR(check_spec(c.layout.spec, c.input));
+  MOKA_RETURN_IF_ERROR(check_supported(c.layout.spec, c.input));
   return c;
 }
 
 Result<LatteLayout> float32_layout(const Conversion& conversion) {
-  MOKA_ASSIGN_OR_RETURN(LatteLayout layout,
-                        latte_layout(conversion.config, *conversion.checkpoint, WeightType::kF32,
-                                     conversion.checkpoint->files().front()));
+  MOKA_ASSIGN_OR_RETURN(
+      LatteLayout layout,
+      latte_layout(conversion.source.config, *conversion.source.names, *conversion.checkpoint,
+                   WeightType::kF32, conversion.checkpoint->files().front()));
   layout.spec.tokenizer = conversion.layout.spec.tokenizer;
   return layout;
 }
@@ -177,26 +241,15 @@ Result<LatteLayout> float32_layout(const Conversion& conversion) {
 Result<ConversionPlan> plan_conversion(const ConvertOptions& options) {
   MOKA_ASSIGN_OR_RETURN(Conversion c, prepare_conversion(options));
   ConversionPlan plan;
-  plan.input = c.folder;
+  plan.input = c.input;
   plan.architecture = c.architecture;
   plan.weights = options.weights;
   plan.notes = c.notes;
   plan.parameters = c.layout.spec.metadata.parameters;
   plan.source_bytes = c.source_bytes;
   for (size_t i = 0; i < c.layout.spec.tensors.size(); ++i) {
-    const Tensor& target = c.layout.spec.tensors[i];
-    const SourceTensor& source = c.checkpoint->tensors()[c.layout.sources[i]];
-    PlannedTensor line;
-    line.source = source.name;
-    line.source_type = source_type_name(source.type);
-    line.source_shape = source.shape;
-    line.source_bytes = source.bytes();
-    line.target = target.name;
-    line.transform = transform_of(source.type, target.dtype);
-    line.stored = target.dtype;
-    line.stored_bytes = target.size + target.scale_size;
-    plan.stored_bytes += line.stored_bytes;
-    plan.tensors.push_back(std::move(line));
+    plan.tensors.push_back(planned(c, i));
+    plan.stored_bytes += plan.tensors.back().stored_bytes;
   }
   plan.spec = std::move(c.layout.spec);
   return plan;

@@ -82,7 +82,10 @@ Status parse_extent(const json& entry, const std::string& where, uint64_t data_s
 
 class SafetensorsFile : public Checkpoint {
  public:
-  explicit SafetensorsFile(InputFile file) : file_(std::move(file)) { files_ = {file_.path()}; }
+  explicit SafetensorsFile(InputFile file)
+      : Checkpoint(CheckpointForm::kSafetensors), file_(std::move(file)) {
+    files_ = {file_.path()};
+  }
 
   Status parse_header() {
     const std::string& path = file_.path();

@@ -30,6 +30,15 @@ std::string place(const SourceTensor& tensor, uint64_t element) {
   return text + "]";
 }
 
+// The source's number that number `element` of a view is.
+uint64_t source_element(const View& view, uint64_t element) {
+  uint64_t at = view.offset;
+  for (size_t i = view.extents.size(); i-- > 0; element /= view.extents[i]) {
+    at += element % view.extents[i] * view.strides[i];
+  }
+  return at;
+}
+
 }  // namespace
 
 TensorStream::TensorStream(Checkpoint* checkpoint, const LatteLayout& layout)
@@ -43,36 +52,103 @@ Status TensorStream::bad_value(StatusCode code, size_t source, uint64_t element,
                           place(tensor, element) + ", " + what);
 }
 
-Status TensorStream::read(size_t source, uint64_t first, size_t count) {
-  values_.resize(count);
-  MOKA_RETURN_IF_ERROR(checkpoint_->read(source, first, count, values_.data()));
+Status TensorStream::bad_stored(StatusCode code, const TensorRecipe& recipe, uint64_t element,
+                                float value, const char* what) const {
+  return bad_value(code, recipe.sources.front(), source_element(recipe.view, element), value, what);
+}
+
+// ---- numbers -----------------------------------------------------------------------------------
+
+Status TensorStream::read(size_t source, uint64_t first, size_t count, std::vector<float>* out) {
+  out->resize(count);
+  MOKA_RETURN_IF_ERROR(checkpoint_->read(source, first, count, out->data()));
   for (size_t i = 0; i < count; ++i) {
-    if (!std::isfinite(values_[i])) {
-      return bad_value(StatusCode::kCorrupt, source, first + i, values_[i],
+    const float value = (*out)[i];
+    if (!std::isfinite(value)) {
+      return bad_value(StatusCode::kCorrupt, source, first + i, value,
                        "expected a finite float32");
     }
   }
   return Status();
 }
 
+Status TensorStream::hold(size_t source) {
+  if (held_source_ == source) return Status();
+  held_source_.reset();
+  const auto total = static_cast<size_t>(checkpoint_->tensors()[source].elements);
+  MOKA_RETURN_IF_ERROR(read(source, 0, total, &held_));
+  held_source_ = source;
+  return Status();
+}
+
+Status TensorStream::make(const TensorRecipe& recipe, uint64_t first, size_t count) {
+  if (recipe.fold != Fold::kNone) return fold_batch_norm(recipe, first, count);
+  if (!recipe.view.contiguous()) return gather(recipe, first, count);
+  return read(recipe.sources.front(), recipe.view.offset + first, count, &values_);
+}
+
+Status TensorStream::gather(const TensorRecipe& recipe, uint64_t first, size_t count) {
+  MOKA_RETURN_IF_ERROR(hold(recipe.sources.front()));
+  const View& view = recipe.view;
+  const uint64_t run = view.extents.back(), stride = view.strides.back();
+  values_.resize(count);
+  for (size_t done = 0; done < count;) {
+    const uint64_t element = first + done;
+    const auto length =
+        static_cast<size_t>(std::min<uint64_t>(run - element % run, count - done));
+    const float* source = held_.data() + source_element(view, element);
+    for (size_t i = 0; i < length; ++i) values_[done + i] = source[i * stride];
+    done += length;
+  }
+  return Status();
+}
+
+// In double: a running variance may be tiny and a mean large.
+Status TensorStream::fold_batch_norm(const TensorRecipe& recipe, uint64_t first, size_t count) {
+  constexpr double kEpsilon = 1e-5;
+  std::vector<float> parts[4];
+  for (size_t i = 0; i < recipe.sources.size(); ++i) {
+    MOKA_RETURN_IF_ERROR(read(recipe.sources[i], first, count, &parts[i]));
+  }
+  values_.resize(count);
+  for (size_t i = 0; i < count; ++i) {
+    const float variance = parts[1][i];
+    if (variance < 0) {
+      return bad_value(StatusCode::kCorrupt, recipe.sources[1], first + i, variance,
+                       "expected a variance of at least 0");
+    }
+    double value = parts[0][i] / std::sqrt(variance + kEpsilon);
+    if (recipe.fold == Fold::kBatchNormBias) value = parts[2][i] - parts[3][i] * value;
+    values_[i] = static_cast<float>(value);
+    if (!std::isfinite(values_[i])) {
+      return bad_value(StatusCode::kCorrupt, recipe.sources.front(), first + i, parts[0][i],
+                       "which with the running statistics exceeds float32");
+    }
+  }
+  return Status();
+}
+
+// ---- stored bytes ------------------------------------------------------------------------------
+
 Status TensorStream::send(size_t index, TensorSink& sink) {
   const Tensor& tensor = layout_.spec.tensors[index];
-  const size_t source = layout_.sources[index];
+  const TensorRecipe& recipe = layout_.recipes[index];
   error_ = QuantizationError();
   switch (tensor.dtype) {
-    case DType::kF16: MOKA_RETURN_IF_ERROR(send_f16(tensor, source, sink)); break;
-    case DType::kI8: MOKA_RETURN_IF_ERROR(send_i8(tensor, source, sink)); break;
-    default: return send_f32(tensor, source, sink);
+    case DType::kF16: MOKA_RETURN_IF_ERROR(send_f16(tensor, recipe, sink)); break;
+    case DType::kI8: MOKA_RETURN_IF_ERROR(send_i8(tensor, recipe, sink)); break;
+    default: return send_f32(tensor, recipe, sink);
   }
   errors_.push_back({tensor.name, tensor.dtype, error_});
   return Status();
 }
 
-Status TensorStream::send_f32(const Tensor& tensor, size_t source, TensorSink& sink) {
+Status TensorStream::send_f32(const Tensor& tensor, const TensorRecipe& recipe,
+                              TensorSink& sink) {
   const uint64_t total = tensor.elements();
   for (uint64_t first = 0; first < total; first += values_.size()) {
     MOKA_RETURN_IF_ERROR(
-        read(source, first, static_cast<size_t>(std::min<uint64_t>(kPiece, total - first))));
+        make(recipe, first, static_cast<size_t>(std::min<uint64_t>(kPiece, total - first))));
     bytes_.resize(values_.size() * sizeof(float));
     for (size_t i = 0; i < values_.size(); ++i) {
       put_little_endian(bits_of_float(values_[i]), bytes_.data() + i * sizeof(float));
@@ -82,17 +158,18 @@ Status TensorStream::send_f32(const Tensor& tensor, size_t source, TensorSink& s
   return Status();
 }
 
-Status TensorStream::send_f16(const Tensor& tensor, size_t source, TensorSink& sink) {
+Status TensorStream::send_f16(const Tensor& tensor, const TensorRecipe& recipe,
+                              TensorSink& sink) {
   const uint64_t total = tensor.elements();
   for (uint64_t first = 0; first < total; first += values_.size()) {
     MOKA_RETURN_IF_ERROR(
-        read(source, first, static_cast<size_t>(std::min<uint64_t>(kPiece, total - first))));
+        make(recipe, first, static_cast<size_t>(std::min<uint64_t>(kPiece, total - first))));
     bytes_.resize(values_.size() * sizeof(uint16_t));
     for (size_t i = 0; i < values_.size(); ++i) {
       const uint16_t half = float_to_half(values_[i]);
       const float stored = half_to_float(half);
       if (!std::isfinite(stored)) {
-        return bad_value(StatusCode::kOutOfRange, source, first + i, values_[i],
+        return bad_stored(StatusCode::kOutOfRange, recipe, first + i, values_[i],
                          "float16 ends at 65504; use --weights f32 or int8");
       }
       error_.add(values_[i], stored);
@@ -103,13 +180,14 @@ Status TensorStream::send_f16(const Tensor& tensor, size_t source, TensorSink& s
   return Status();
 }
 
-Status TensorStream::send_i8(const Tensor& tensor, size_t source, TensorSink& sink) {
+Status TensorStream::send_i8(const Tensor& tensor, const TensorRecipe& recipe,
+                              TensorSink& sink) {
   const size_t columns = tensor.shape[1];
   const size_t rows_at_once = std::max<size_t>(1, kPiece / columns);
   std::vector<uint8_t> scales;
   for (size_t row = 0; row < tensor.shape[0]; row += rows_at_once) {
     const size_t rows = std::min<size_t>(rows_at_once, tensor.shape[0] - row);
-    MOKA_RETURN_IF_ERROR(read(source, static_cast<uint64_t>(row) * columns, rows * columns));
+    MOKA_RETURN_IF_ERROR(make(recipe, static_cast<uint64_t>(row) * columns, rows * columns));
     bytes_.resize(rows * columns);
     scales.resize(rows * sizeof(float));
     for (size_t r = 0; r < rows; ++r) {

@@ -2,16 +2,16 @@
 #include "converter/tokenizer_json.h"
 
 #include <algorithm>
-#include <cstdio>
 #include <utility>
 #include <vector>
 
 #include "converter/file.h"
 #include "converter/json.h"
+#include "converter/tokenizer_parts.h"
 #include "converter/tokenizer_rules.h"
 #include "converter/vocabulary.h"
-#include "moka/tokenizer.h"
 #include "runtime/checksum.h"
+#include "runtime/text/unigram.h"
 
 namespace moka {
 
@@ -23,14 +23,6 @@ using tokenizer_json::only_members;
 using tokenizer_json::Place;
 using tokenizer_json::string_member;
 using tokenizer_json::Vocabulary;
-
-constexpr uint64_t kMaxFile = uint64_t{64} << 20;
-
-std::string hash_text(uint64_t hash) {
-  char text[17];
-  std::snprintf(text, sizeof text, "%016llx", static_cast<unsigned long long>(hash));
-  return text;
-}
 
 Status read_vocabulary(const Json& json, const Place& place, Vocabulary* vocabulary) {
   if (!json.is_object()) return place.corrupt("is not an object");
@@ -115,15 +107,26 @@ Status read_added_tokens(const Json& json, const Place& place, Vocabulary* vocab
   return Status();
 }
 
+// The models that are read. Pieces of byte-level BPE are written in GPT-2's letters for bytes; those
+// of the others are text, in which U+2581 is a space.
+enum class ModelType { kByteLevelBpe, kBpe, kUnigram };
+
 // Members of "model" that must have one value, because Moka knows no other.
-Status check_model(const Json& model, const Place& place) {
+Result<ModelType> check_model(const Json& model, const Place& place) {
+  MOKA_ASSIGN_OR_RETURN(const std::string type, string_member(model, place, "type", "BPE"));
+  MOKA_ASSIGN_OR_RETURN(const bool fallback, bool_member(model, place, "byte_fallback", false));
+  if (!model.contains("vocab")) return (place / "vocab").corrupt("is missing");
+  if (type == "Unigram") {
+    MOKA_RETURN_IF_ERROR(only_members(model, place, {"type", "unk_id", "vocab", "byte_fallback"}));
+    return ModelType::kUnigram;
+  }
+  if (type != "BPE") {
+    return (place / "type").unsupported("\"" + type + "\" is not known; BPE and Unigram are");
+  }
   MOKA_RETURN_IF_ERROR(only_members(
       model, place,
       {"type", "dropout", "unk_token", "continuing_subword_prefix", "end_of_word_suffix",
        "fuse_unk", "byte_fallback", "ignore_merges", "vocab", "merges"}));
-  MOKA_ASSIGN_OR_RETURN(const std::string type, string_member(model, place, "type", "BPE"));
-  if (type != "BPE")
-    return (place / "type").unsupported("\"" + type + "\" is not built yet; BPE is");
   for (const char* name : {"continuing_subword_prefix", "end_of_word_suffix"}) {
     MOKA_ASSIGN_OR_RETURN(const std::string text, string_member(model, place, name, ""));
     if (!text.empty()) return (place / name).unsupported("\"" + text + "\": only none is known");
@@ -132,19 +135,16 @@ Status check_model(const Json& model, const Place& place) {
   if (dropout != model.end() && !dropout->is_null() && *dropout != 0) {
     return (place / "dropout").unsupported("makes ids random; set it to null");
   }
-  MOKA_ASSIGN_OR_RETURN(const bool fallback, bool_member(model, place, "byte_fallback", false));
-  if (fallback) return (place / "byte_fallback").unsupported("is true: not built yet");
-  for (const char* name : {"vocab", "merges"}) {
-    if (!model.contains(name)) return (place / name).corrupt("is missing");
-  }
-  return Status();
+  if (!model.contains("merges")) return (place / "merges").corrupt("is missing");
+  return fallback ? ModelType::kBpe : ModelType::kByteLevelBpe;
 }
 
-Status read_model(const Json& model, const Place& place, Vocabulary* vocabulary,
-                  TokenizerSpec* spec) {
-  MOKA_RETURN_IF_ERROR(check_model(model, place));
+Status read_bpe(const Json& model, const Place& place, Vocabulary* vocabulary,
+                TokenizerSpec* spec) {
+  spec->kind = TokenizerKind::kBpe;
   MOKA_ASSIGN_OR_RETURN(spec->fuse_unknown, bool_member(model, place, "fuse_unk", false));
   MOKA_ASSIGN_OR_RETURN(spec->ignore_merges, bool_member(model, place, "ignore_merges", false));
+  MOKA_ASSIGN_OR_RETURN(spec->byte_fallback, bool_member(model, place, "byte_fallback", false));
   MOKA_RETURN_IF_ERROR(read_vocabulary(model["vocab"], place / "vocab", vocabulary));
   MOKA_RETURN_IF_ERROR(read_merges(model["merges"], place / "merges", *vocabulary, spec));
   MOKA_ASSIGN_OR_RETURN(const std::string unknown, string_member(model, place, "unk_token", ""));
@@ -155,6 +155,59 @@ Status read_model(const Json& model, const Place& place, Vocabulary* vocabulary,
   }
   spec->unknown_id = static_cast<int32_t>(*id);
   return Status();
+}
+
+// "vocab" is a list of [piece, score]; the index is the id.
+Status read_unigram(const Json& model, const Place& place, Vocabulary* vocabulary,
+                    std::vector<double>* scores, TokenizerSpec* spec) {
+  spec->kind = TokenizerKind::kUnigram;
+  spec->fuse_unknown = true;
+  MOKA_ASSIGN_OR_RETURN(spec->byte_fallback, bool_member(model, place, "byte_fallback", false));
+  const Json& list = model["vocab"];
+  const Place here = place / "vocab";
+  if (!list.is_array()) return here.corrupt("is not a list");
+  for (size_t i = 0; i < list.size(); ++i) {
+    const Json& entry = list[i];
+    if (!entry.is_array() || entry.size() != 2 || !entry[0].is_string() || !entry[1].is_number()) {
+      return here[i].corrupt("is not [\"piece\", score]");
+    }
+    MOKA_RETURN_IF_ERROR(vocabulary->add(entry[0].get_ref<const std::string&>(), i, here[i]));
+    const double score = entry[1].get<double>();
+    if (!(score > static_cast<double>(text::kNeverInText) && score < 1e30)) {
+      return here[i].corrupt("has the score " + entry[1].dump());
+    }
+    scores->push_back(score);
+  }
+  const auto unknown = model.find("unk_id");
+  if (unknown == model.end() || unknown->is_null()) return Status();
+  if (!unknown->is_number_unsigned() || unknown->get<uint64_t>() >= list.size()) {
+    return (place / "unk_id").corrupt("is not the id of a piece");
+  }
+  spec->unknown_id = unknown->get<int32_t>();
+  return Status();
+}
+
+// Two floats per score where they hold it exactly, else three: sums of doubles must round as they
+// do in the program that made the file. Added tokens beyond the list have no score.
+void store_scores(const std::vector<double>& scores, TokenizerSpec* spec) {
+  auto split = [](double score, float part[3]) {
+    for (int i = 0; i < 3; ++i) {
+      part[i] = static_cast<float>(score);
+      score -= static_cast<double>(part[i]);
+    }
+  };
+  float part[3];
+  size_t parts = 2;
+  for (const double score : scores) {
+    split(score, part);
+    if (part[2] != 0.0f) parts = 3;
+  }
+  for (size_t id = 0; id < spec->piece_ends.size(); ++id) {
+    part[0] = text::kNeverInText;
+    part[1] = part[2] = 0.0f;
+    if (id < scores.size()) split(scores[id], part);
+    spec->scores.insert(spec->scores.end(), part, part + parts);
+  }
 }
 
 // Truncation only says how long a text may be; padding only matters between texts of a batch.
@@ -184,37 +237,6 @@ Status read_lengths(const Json& json, const Place& place, TokenizerSpec* spec) {
   return Status();
 }
 
-Status set_ids(const TokenizerIds& ids, const std::string& name, TokenizerSpec* spec) {
-  const struct {
-    const char* name;
-    int32_t given;
-    int32_t* id;
-  } fields[] = {{"bos", ids.bos, &spec->bos_id},
-                {"eos", ids.eos, &spec->eos_id},
-                {"pad", ids.pad, &spec->pad_id}};
-  const auto count = static_cast<int64_t>(spec->piece_ends.size());
-  for (const auto& field : fields) {
-    if (field.given == -1) continue;
-    if (field.given < 0 || field.given >= count) {
-      return Status(StatusCode::kInvalidArgument,
-                    name + ": the " + field.name + " id was given as " +
-                        std::to_string(field.given) + ", but ids are 0 to " +
-                        std::to_string(count - 1));
-    }
-    *field.id = field.given;
-  }
-  return Status();
-}
-
-// What the parts say together: a tokenizer that the runtime would refuse is refused here.
-Result<TokenizerSpec> checked(TokenizerSpec spec, const std::string& name) {
-  const auto tokenizer = Tokenizer::create(spec);
-  if (!tokenizer.ok()) {
-    return Status(tokenizer.status().code(), name + ": " + tokenizer.status().message());
-  }
-  return spec;
-}
-
 }  // namespace
 
 Result<TokenizerSpec> parse_tokenizer_json(std::string_view text, const std::string& name,
@@ -236,35 +258,46 @@ Result<TokenizerSpec> parse_tokenizer_json(std::string_view text, const std::str
 
   TokenizerSpec spec;
   // Rules first: a WordPiece file is told that, and not that a piece of its vocabulary is odd.
-  MOKA_RETURN_IF_ERROR(check_model(member("model"), root / "model"));
+  MOKA_ASSIGN_OR_RETURN(const ModelType type, check_model(member("model"), root / "model"));
+  const bool byte_level = type == ModelType::kByteLevelBpe;
   MOKA_RETURN_IF_ERROR(
       tokenizer_json::read_normalizer(member("normalizer"), root / "normalizer", &spec));
+  MOKA_RETURN_IF_ERROR(tokenizer_json::read_pre_tokenizer(
+      member("pre_tokenizer"), root / "pre_tokenizer", byte_level, &spec));
   MOKA_RETURN_IF_ERROR(
-      tokenizer_json::read_pre_tokenizer(member("pre_tokenizer"), root / "pre_tokenizer", &spec));
-  MOKA_RETURN_IF_ERROR(tokenizer_json::read_decoder(member("decoder"), root / "decoder"));
+      tokenizer_json::read_decoder(member("decoder"), root / "decoder", byte_level));
   MOKA_RETURN_IF_ERROR(read_lengths(json, root, &spec));
 
   Vocabulary vocabulary(member("model")["vocab"].size() + member("added_tokens").size());
-  MOKA_RETURN_IF_ERROR(read_model(member("model"), root / "model", &vocabulary, &spec));
+  std::vector<double> scores;
+  if (type == ModelType::kUnigram) {
+    MOKA_RETURN_IF_ERROR(
+        read_unigram(member("model"), root / "model", &vocabulary, &scores, &spec));
+  } else {
+    MOKA_RETURN_IF_ERROR(read_bpe(member("model"), root / "model", &vocabulary, &spec));
+  }
   MOKA_RETURN_IF_ERROR(
       read_added_tokens(member("added_tokens"), root / "added_tokens", &vocabulary, &spec));
-  MOKA_RETURN_IF_ERROR(vocabulary.finish(root / "model" / "vocab", &spec));
+  MOKA_RETURN_IF_ERROR(vocabulary.finish(root / "model" / "vocab", byte_level, &spec));
+  if (type == ModelType::kUnigram) store_scores(scores, &spec);
   MOKA_RETURN_IF_ERROR(set_ids(ids, name, &spec));
   MOKA_RETURN_IF_ERROR(tokenizer_json::read_post_processor(member("post_processor"),
                                                            root / "post_processor", &spec));
-  spec.source_hash = hash_text(xxh3_64(text.data(), text.size()));
-  return checked(std::move(spec), name);
+  spec.source_hash = hash_of(text);
+  return checked_tokenizer(std::move(spec), name);
 }
 
 Result<TokenizerSpec> read_tokenizer_json(const std::string& path, const TokenizerIds& ids) {
-  MOKA_ASSIGN_OR_RETURN(const std::string text, read_text_file(path, kMaxFile));
+  MOKA_ASSIGN_OR_RETURN(const std::string text, read_text_file(path, kMaxTokenizerFile));
   return parse_tokenizer_json(text, path, ids);
 }
 
 Result<TokenizerSpec> read_gpt2_tokenizer(const std::string& vocab_path,
                                           const std::string& merges_path, const TokenizerIds& ids) {
-  MOKA_ASSIGN_OR_RETURN(const std::string vocab_text, read_text_file(vocab_path, kMaxFile));
-  MOKA_ASSIGN_OR_RETURN(const std::string merges_text, read_text_file(merges_path, kMaxFile));
+  MOKA_ASSIGN_OR_RETURN(const std::string vocab_text,
+                        read_text_file(vocab_path, kMaxTokenizerFile));
+  MOKA_ASSIGN_OR_RETURN(const std::string merges_text,
+                        read_text_file(merges_path, kMaxTokenizerFile));
   MOKA_ASSIGN_OR_RETURN(const Json json, parse_json(vocab_text, vocab_path));
 
   TokenizerSpec spec;
@@ -294,31 +327,25 @@ Result<TokenizerSpec> read_gpt2_tokenizer(const std::string& vocab_path,
     MOKA_RETURN_IF_ERROR(
         add_merge_line(line, vocabulary, {merges_path, "line " + std::to_string(number)}, &spec));
   }
-  MOKA_RETURN_IF_ERROR(vocabulary.finish({vocab_path, ""}, &spec));
+  MOKA_RETURN_IF_ERROR(vocabulary.finish({vocab_path, ""}, true, &spec));
   MOKA_RETURN_IF_ERROR(set_ids(ids, vocab_path, &spec));
   Xxh3Stream hash;
   hash.update(vocab_text.data(), vocab_text.size());
   hash.update(merges_text.data(), merges_text.size());
   spec.source_hash = hash_text(hash.digest());
-  return checked(std::move(spec), vocab_path);
+  return checked_tokenizer(std::move(spec), vocab_path);
 }
 
 TokenizerSpec bytes_tokenizer_spec() {
   TokenizerSpec spec;
   spec.kind = TokenizerKind::kBytes;
   for (uint32_t byte = 0; byte < 256; ++byte) {
-    spec.pieces.push_back(static_cast<uint8_t>(byte));
-    spec.piece_ends.push_back(byte + 1);
+    const char piece = static_cast<char>(byte);
+    add_piece(std::string_view(&piece, 1), &spec);
   }
-  uint32_t id = 256;
+  // Plain text never turns into them.
   for (const char* name : {"<pad>", "<unk>", "<bos>", "<eos>"}) {
-    SpecialToken token;
-    token.id = id++;
-    token.text = name;
-    token.in_text = false;  // plain text never turns into them
-    spec.pieces.insert(spec.pieces.end(), token.text.begin(), token.text.end());
-    spec.piece_ends.push_back(static_cast<uint32_t>(spec.pieces.size()));
-    spec.special_tokens.push_back(std::move(token));
+    add_special_piece(name, name, true, false, &spec);
   }
   spec.pad_id = 256;
   spec.unknown_id = 257;

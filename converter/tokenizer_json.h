@@ -22,7 +22,8 @@ struct TokenizerIds {
   int32_t pad = -1;
 };
 
-// Reads a tokenizer.json (byte-level BPE). The file is at most 64 MiB.
+// Reads a tokenizer.json: byte-level BPE; BPE with byte_fallback and Unigram, over text in which
+// U+2581 is a space. The file is at most 64 MiB.
 // kNotFound, kIo: the file cannot be read. kCorrupt: not JSON, a missing member, ids that are
 // repeated or leave holes, a merge of pieces that are not in the vocabulary. kUnsupported: a rule
 // that Moka does not know. kInvalidArgument: an id of `ids` outside the vocabulary.

@@ -2,7 +2,9 @@
 
 #include <algorithm>
 
+#include "runtime/text/chars_map.h"
 #include "runtime/text/pattern.h"
+#include "runtime/text/sentence_rules.h"
 
 namespace moka::tokenizer_json {
 
@@ -88,6 +90,61 @@ Status add_strip(const Json& json, const Place& place, TokenizerSpec* spec) {
   return Status();
 }
 
+// The bytes of a text in base64 (RFC 4648); false: it is none.
+bool decode_base64(std::string_view text, std::vector<uint8_t>* bytes) {
+  while (!text.empty() && text.back() == '=') text.remove_suffix(1);
+  uint32_t bits = 0;
+  unsigned count = 0;
+  for (const char c : text) {
+    uint32_t value = 0;
+    if (c >= 'A' && c <= 'Z') {
+      value = static_cast<uint32_t>(c - 'A');
+    } else if (c >= 'a' && c <= 'z') {
+      value = static_cast<uint32_t>(c - 'a') + 26;
+    } else if (c >= '0' && c <= '9') {
+      value = static_cast<uint32_t>(c - '0') + 52;
+    } else if (c == '+' || c == '/') {
+      value = c == '+' ? 62 : 63;
+    } else {
+      return false;
+    }
+    bits = bits << 6 | value;
+    count += 6;
+    if (count < 8) continue;
+    count -= 8;
+    bytes->push_back(static_cast<uint8_t>(bits >> count & 0xFF));
+  }
+  return count < 6;
+}
+
+Status add_precompiled(const Json& json, const Place& place, TokenizerSpec* spec) {
+  MOKA_RETURN_IF_ERROR(only_members(json, place, {"type", "precompiled_charsmap"}));
+  MOKA_ASSIGN_OR_RETURN(const std::string map,
+                        string_member(json, place, "precompiled_charsmap", ""));
+  if (map.empty()) return Status();  // nothing is replaced
+  Normalizer rule;
+  rule.kind = NormalizerKind::kPrecompiledMap;
+  const Place here = place / "precompiled_charsmap";
+  if (!decode_base64(map, &rule.data)) return here.corrupt("is not base64");
+  const auto parsed = text::CharsMap::parse(rule.data);
+  if (!parsed.ok()) return here.error(parsed.status().code(), parsed.status().message());
+  spec->normalizers.push_back(std::move(rule));
+  return Status();
+}
+
+// Control characters go, and what is some kind of space becomes one.
+void add_nmt(TokenizerSpec* spec) {
+  Normalizer rule;
+  rule.kind = NormalizerKind::kRemoveText;
+  rule.pattern = R"([\x{1}-\x{8}\x{B}\x{E}-\x{1F}\x{7F}\x{8F}\x{9F}])";
+  spec->normalizers.push_back(rule);
+  rule.kind = NormalizerKind::kReplace;
+  rule.pattern =
+      R"([\x{9}\x{A}\x{C}\x{D}\x{1680}\x{200B}-\x{200F}\x{2028}\x{2029}\x{2581}\x{FEFF}\x{FFFD}])";
+  rule.content = " ";
+  spec->normalizers.push_back(rule);
+}
+
 Status add_normalizer(const std::string& type, const Json& json, const Place& place,
                       TokenizerSpec* spec) {
   const struct {
@@ -107,6 +164,12 @@ Status add_normalizer(const std::string& type, const Json& json, const Place& pl
     return Status();
   }
   if (type == "Strip") return add_strip(json, place, spec);
+  if (type == "Precompiled") return add_precompiled(json, place, spec);
+  if (type == "Nmt") {
+    MOKA_RETURN_IF_ERROR(only_members(json, place, {"type"}));
+    add_nmt(spec);
+    return Status();
+  }
   if (type == "Prepend") {
     MOKA_RETURN_IF_ERROR(only_members(json, place, {"type", "prepend"}));
     rule.kind = NormalizerKind::kPrepend;
@@ -116,6 +179,10 @@ Status add_normalizer(const std::string& type, const Json& json, const Place& pl
     rule.kind = NormalizerKind::kReplace;
     MOKA_RETURN_IF_ERROR(read_pattern(json, place, &rule.pattern, &rule.literal));
     MOKA_ASSIGN_OR_RETURN(rule.content, string_member(json, place, "content", ""));
+    if (rule.literal && rule.pattern == " " && rule.content == text::kSpaceMark) {
+      rule = Normalizer();  // a rule of its own, because decoding undoes it
+      rule.kind = NormalizerKind::kSpacesToUnderline;
+    }
   } else {
     return (place / "type").unsupported("normalizer \"" + type + "\" is not known");
   }
@@ -141,9 +208,43 @@ Status add_byte_level(const Json& json, const Place& place, TokenizerSpec* spec)
   return Status();
 }
 
+// Both forms: today's "prepend_scheme" and the older "add_prefix_space".
+Status add_metaspace(const Json& json, const Place& place, TokenizerSpec* spec) {
+  MOKA_RETURN_IF_ERROR(only_members(
+      json, place,
+      {"type", "replacement", "add_prefix_space", "prepend_scheme", "split", "str_rep"}));
+  const std::string usual(text::kSpaceMark);
+  MOKA_ASSIGN_OR_RETURN(const std::string mark, string_member(json, place, "replacement", usual));
+  if (mark != usual) {
+    return (place / "replacement").unsupported("\"" + mark + "\": only U+2581 is known");
+  }
+  PreTokenizer rule;
+  rule.kind = PreTokenizerKind::kMetaspace;
+  rule.pattern = mark;
+  MOKA_ASSIGN_OR_RETURN(const bool prefix, bool_member(json, place, "add_prefix_space", true));
+  MOKA_ASSIGN_OR_RETURN(const std::string scheme,
+                        string_member(json, place, "prepend_scheme", prefix ? "always" : "never"));
+  if (scheme != "always" && scheme != "first" && scheme != "never") {
+    return (place / "prepend_scheme")
+        .unsupported("\"" + scheme + "\" is not always, first or never");
+  }
+  rule.add_prefix_space = scheme != "never";
+  rule.literal = scheme == "first";
+  MOKA_ASSIGN_OR_RETURN(const bool split, bool_member(json, place, "split", true));
+  rule.behavior = split ? SplitBehavior::kMergedWithNext : SplitBehavior::kContiguous;
+  spec->pre_tokenizers.push_back(std::move(rule));
+  return Status();
+}
+
 Status add_pre_tokenizer(const std::string& type, const Json& json, const Place& place,
                          TokenizerSpec* spec) {
-  // The spec has no flag for it: kind stays kNone until ByteLevel has been seen.
+  // The spec has no flag for it: kind is kUnigram where there may be no ByteLevel, else it stays
+  // kNone until ByteLevel has been seen.
+  const bool byte_level = spec->kind != TokenizerKind::kUnigram;
+  if (type == "ByteLevel" && !byte_level) {
+    return (place / "type").unsupported("ByteLevel, but the pieces are characters");
+  }
+  if (type == "Metaspace" && !byte_level) return add_metaspace(json, place, spec);
   if (spec->kind == TokenizerKind::kBpe) {
     return place.unsupported("\"" + type + "\" behind ByteLevel, which must be the last");
   }
@@ -248,12 +349,35 @@ Status add_post_processor(const std::string& type, const Json& json, const Place
   return (place / "type").unsupported("post-processor \"" + type + "\" is not known");
 }
 
-Status check_decoder(const std::string& type, const Json& json, const Place& place,
-                     TokenizerSpec*) {
+Status check_byte_decoder(const std::string& type, const Json& json, const Place& place,
+                          TokenizerSpec*) {
   if (type != "ByteLevel") {
     return (place / "type").unsupported("decoder \"" + type + "\" does not fit byte-level BPE");
   }
   return only_members(json, place, {"type", "add_prefix_space", "trim_offsets", "use_regex"});
+}
+
+// Marks become spaces, bytes text, and the space in front goes: what decode() does by itself.
+Status check_mark_decoder(const std::string& type, const Json& json, const Place& place,
+                          TokenizerSpec*) {
+  if (type == "ByteFallback" || type == "Fuse") return only_members(json, place, {"type"});
+  if (type == "Metaspace") {
+    TokenizerSpec unused;
+    return add_metaspace(json, place, &unused);
+  }
+  if (type == "Strip") {
+    const Json known = {{"type", "Strip"}, {"content", " "}, {"start", 1}, {"stop", 0}};
+    return json == known ? Status()
+                         : place.unsupported("strips something else than one space in front");
+  }
+  if (type == "Replace") {
+    const Json known = {{"type", "Replace"},
+                        {"pattern", {{"String", std::string(text::kSpaceMark)}}},
+                        {"content", " "}};
+    return json == known ? Status()
+                         : place.unsupported("replaces something else than U+2581 by a space");
+  }
+  return (place / "type").unsupported("decoder \"" + type + "\" is not known");
 }
 
 }  // namespace
@@ -290,13 +414,14 @@ Status read_normalizer(const Json& json, const Place& place, TokenizerSpec* spec
   return each_rule(json, place, "normalizers", 0, add_normalizer, spec);
 }
 
-Status read_pre_tokenizer(const Json& json, const Place& place, TokenizerSpec* spec) {
-  spec->kind = TokenizerKind::kNone;
+Status read_pre_tokenizer(const Json& json, const Place& place, bool byte_level,
+                          TokenizerSpec* spec) {
+  spec->kind = byte_level ? TokenizerKind::kNone : TokenizerKind::kUnigram;
   if (!json.is_null()) {
     MOKA_RETURN_IF_ERROR(each_rule(json, place, "pretokenizers", 0, add_pre_tokenizer, spec));
   }
   if (spec->kind == TokenizerKind::kNone) {
-    return place.unsupported("has no ByteLevel; only byte-level BPE is read");
+    return place.unsupported("has no ByteLevel; BPE is read with that or with model.byte_fallback");
   }
   return Status();
 }
@@ -306,10 +431,13 @@ Status read_post_processor(const Json& json, const Place& place, TokenizerSpec* 
   return each_rule(json, place, "processors", 0, add_post_processor, spec);
 }
 
-Status read_decoder(const Json& json, const Place& place) {
-  if (json.is_null()) return place.unsupported("is null; byte-level BPE needs ByteLevel");
+Status read_decoder(const Json& json, const Place& place, bool byte_level) {
+  if (json.is_null()) {
+    return byte_level ? place.unsupported("is null; byte-level BPE needs ByteLevel") : Status();
+  }
   TokenizerSpec unused;
-  return each_rule(json, place, "decoders", 0, check_decoder, &unused);
+  return each_rule(json, place, "decoders", 0, byte_level ? check_byte_decoder : check_mark_decoder,
+                   &unused);
 }
 
 }  // namespace moka::tokenizer_json

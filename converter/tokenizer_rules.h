@@ -43,12 +43,14 @@ Result<std::string> string_member(const Json& object, const Place& place, const 
 extern const char kGpt2Pattern[];
 
 Status read_normalizer(const Json& json, const Place& place, TokenizerSpec* spec);
-// Ends with ByteLevel, or is refused: only byte-level BPE is read.
-Status read_pre_tokenizer(const Json& json, const Place& place, TokenizerSpec* spec);
+// With `byte_level` it ends with ByteLevel; without, it has none and may have Metaspace.
+Status read_pre_tokenizer(const Json& json, const Place& place, bool byte_level,
+                          TokenizerSpec* spec);
 // ByteLevel and templates that put one token in front and one behind: add_bos, add_eos and, where
 // they are still -1, bos_id and eos_id.
 Status read_post_processor(const Json& json, const Place& place, TokenizerSpec* spec);
-Status read_decoder(const Json& json, const Place& place);
+// With `byte_level` it is ByteLevel; without, what turns marks into spaces and bytes into text.
+Status read_decoder(const Json& json, const Place& place, bool byte_level);
 
 }  // namespace moka::tokenizer_json
 

@@ -60,7 +60,7 @@ Status Vocabulary::add_plain(const std::string& text, uint64_t id, const Place& 
   return Status();
 }
 
-Status Vocabulary::finish(const Place& place, TokenizerSpec* spec) const {
+Status Vocabulary::finish(const Place& place, bool byte_level, TokenizerSpec* spec) const {
   const std::array<int, 0x144> bytes = byte_of_character();
   if (entries_.empty()) return place.corrupt("is empty");
   for (size_t id = 0; id < entries_.size(); ++id) {
@@ -71,7 +71,7 @@ Status Vocabulary::finish(const Place& place, TokenizerSpec* spec) const {
     }
     const std::string& written = *entry.written;
     for (size_t i = 0; i < written.size();) {
-      if (entry.plain) {
+      if (entry.plain || !byte_level) {
         spec->pieces.push_back(static_cast<uint8_t>(written[i++]));
         continue;
       }

@@ -1,4 +1,4 @@
-// The vocabulary of a byte-level tokenizer while its file is read. Used by tokenizer_json.cc alone.
+// The vocabulary of a tokenizer while its file is read. Used by tokenizer_json.cc alone.
 #ifndef MOKA_CONVERTER_VOCABULARY_H_
 #define MOKA_CONVERTER_VOCABULARY_H_
 
@@ -24,8 +24,9 @@ class Vocabulary {
     const auto found = ids_.find(written);
     return found == ids_.end() ? nullptr : &found->second;
   }
-  // Appends pieces and piece_ends. Ids without holes, every piece as bytes.
-  Status finish(const Place& place, TokenizerSpec* spec) const;
+  // Appends pieces and piece_ends. Ids without holes, every piece as bytes; with `byte_level` they
+  // are written in GPT-2's letters.
+  Status finish(const Place& place, bool byte_level, TokenizerSpec* spec) const;
 
  private:
   struct Entry {

@@ -53,8 +53,14 @@ Status SpecChecker::check_pieces(const TokenizerSpec& tokenizer) const {
                                "the pieces end at byte " + std::to_string(begin) + " of " +
                                    std::to_string(tokenizer.pieces.size())));
   const size_t scores = tokenizer.scores.size();
-  const size_t expected = tokenizer.kind == TokenizerKind::kUnigram ? count : 0;
-  MOKA_RETURN_IF_ERROR(range("the number of scores", scores, expected, expected));
+  // Unigram: one number per piece, or two or three whose sum is the score. Bpe: none, or one per
+  // piece, which ranks the merges.
+  const bool unigram = tokenizer.kind == TokenizerKind::kUnigram;
+  if (unigram && scores != 2 * count && scores != 3 * count) {
+    MOKA_RETURN_IF_ERROR(range("the number of scores", scores, count, count));
+  } else if (!unigram && (tokenizer.kind != TokenizerKind::kBpe || scores != count)) {
+    MOKA_RETURN_IF_ERROR(range("the number of scores", scores, 0, 0));
+  }
   for (size_t i = 0; i < scores; ++i) {
     if (!std::isfinite(tokenizer.scores[i])) {
       return fail("the score of piece " + std::to_string(i) + " is not finite");

@@ -1,53 +1,77 @@
-// The way of a text to ids:
-//
-//   text -> added tokens cut out -> normalized -> added tokens marked `normalized` cut out
-//        -> a space in front, if the model wants it -> pre-tokenizers -> BPE per piece -> ids
-//
-// Control tokens are looked for only with `parse_special`; added tokens that are not control tokens
-// are ordinary vocabulary and always are.
+// A Tokenizer is put together here: what the spec says becomes tables. The way of a text to ids is
+// in text/encode.cc.
 #include "moka/tokenizer.h"
 
-#include <array>
-#include <unordered_map>
+#include <algorithm>
 #include <utility>
 
 #include "runtime/model_spec.h"
-#include "runtime/text/bpe.h"
-#include "runtime/text/normalizer.h"
-#include "runtime/text/special_tokens.h"
-#include "runtime/text/split.h"
+#include "runtime/text/sentence_rules.h"
 #include "runtime/text/tokenizer_check.h"
+#include "runtime/tokenizer_impl.h"
 
 namespace moka {
 
 namespace {
+
 constexpr size_t kMaxText = size_t{1} << 30;  // bytes per call; positions fit in 32 bits
+
+// The byte of a piece such as "<0x0A>", or -1.
+int byte_of_piece(std::string_view piece) {
+  if (piece.size() != 6 || piece.substr(0, 3) != "<0x" || piece[5] != '>') return -1;
+  int byte = 0;
+  for (const char c : piece.substr(3, 2)) {
+    const bool digit = c >= '0' && c <= '9';
+    if (!digit && (c < 'A' || c > 'F')) return -1;
+    byte = byte * 16 + (digit ? c - '0' : c - 'A' + 10);
+  }
+  return byte;
 }
 
-struct Tokenizer::Impl {
-  TokenizerSpec spec;
-  std::array<int32_t, 256> byte_ids{};       // -1: the vocabulary lacks the byte
-  std::vector<bool> is_control, is_special;  // per id
-  std::unordered_map<uint32_t, std::string> special_texts;
-  text::SpecialTokens raw_tokens, normalized_tokens;
-  text::TextNormalizer normalizer;
-  text::Splitter splitter;
-  text::MergeTable merges;
-  std::unordered_map<std::string_view, uint32_t> whole_pieces;  // only with ignore_merges
+bool is_favoured(const SpecialToken& token) { return token.normalized && !token.in_text; }
 
-  class Encoder;
+std::string with_spaces(std::string_view marked) {
+  std::string text;
+  for (size_t i = 0; i < marked.size();) {
+    if (marked.substr(i, text::kSpaceMark.size()) == text::kSpaceMark) {
+      text.push_back(' ');
+      i += text::kSpaceMark.size();
+    } else {
+      text.push_back(marked[i++]);
+    }
+  }
+  return text;
+}
 
-  Status add_special_tokens();
-  Status index_pieces();
-};
+}  // namespace
 
+// Which ids text may become, and what special tokens are; before the normalizer is made.
 Status Tokenizer::Impl::add_special_tokens() {
-  is_control.resize(spec.piece_ends.size());
-  is_special.resize(spec.piece_ends.size());
+  const size_t count = spec.piece_ends.size();
+  is_control.resize(count);
+  is_special.resize(count);
+  favoured.resize(count);
+  std::vector<std::pair<std::string_view, uint32_t>> pieces;
   for (const SpecialToken& token : spec.special_tokens) {
     is_control[token.id] = token.control;
     is_special[token.id] = true;
+    favoured[token.id] = is_favoured(token);
     special_texts[token.id] = token.text;
+    if (favoured[token.id]) pieces.emplace_back(text::piece_of(spec, token.id), token.id);
+  }
+  kept.build(std::move(pieces));
+  in_text.resize(count);
+  const size_t parts = spec.scores.size() / count;
+  for (size_t id = 0; id < count; ++id) {
+    const bool never = parts != 0 && spec.scores[id * parts] <= text::kNeverInText;
+    in_text[id] = !is_special[id] && !never;
+  }
+  return Status();
+}
+
+// The special tokens that are cut out of the text; a normalized one is looked for in its own form.
+Status Tokenizer::Impl::add_tokens_in_text() {
+  for (const SpecialToken& token : spec.special_tokens) {
     if (!token.in_text) continue;
     if (token.normalized) {
       MOKA_ASSIGN_OR_RETURN(const std::string form, normalizer.apply(token.text));
@@ -59,21 +83,111 @@ Status Tokenizer::Impl::add_special_tokens() {
   return Status();
 }
 
-Status Tokenizer::Impl::index_pieces() {
+// How the rules write spaces, and what they put in front of a text.
+void Tokenizer::Impl::find_rules() {
+  bool front = false, collapse = false;
+  for (const Normalizer& rule : spec.normalizers) {
+    marks_spaces = marks_spaces || rule.kind == NormalizerKind::kSpacesToUnderline;
+    collapse = collapse || rule.kind == NormalizerKind::kCollapseSpaces;
+    front = front || (rule.kind == NormalizerKind::kPrepend &&
+                      (rule.content == " " || rule.content == text::kSpaceMark));
+  }
+  for (const PreTokenizer& rule : spec.pre_tokenizers) {
+    if (rule.kind != PreTokenizerKind::kMetaspace) continue;
+    if (rule.pattern.empty() || rule.pattern == text::kSpaceMark) marks_spaces = true;
+    front = front || rule.add_prefix_space;
+  }
+  by_characters = spec.kind == TokenizerKind::kBpe && (spec.byte_fallback || !spec.scores.empty());
+  if (!marks_spaces) return;
+  front_spaces = collapse ? FrontSpaces::kDropped
+                 : front  ? FrontSpaces::kOneDropped
+                          : FrontSpaces::kKept;
+}
+
+void Tokenizer::Impl::index_bytes() {
   byte_ids.fill(-1);
   for (size_t id = spec.piece_ends.size(); id-- > 0;) {  // downwards: the lowest id stays
     const std::string_view piece = text::piece_of(spec, id);
     if (piece.empty() || is_special[id]) continue;
-    if (piece.size() == 1) byte_ids[static_cast<uint8_t>(piece[0])] = static_cast<int32_t>(id);
-    if (spec.ignore_merges) whole_pieces[piece] = static_cast<uint32_t>(id);
+    int byte = piece.size() == 1 ? static_cast<uint8_t>(piece[0]) : -1;
+    if (spec.byte_fallback) byte = byte_of_piece(piece);
+    if (byte >= 0) byte_ids[static_cast<size_t>(byte)] = static_cast<int32_t>(id);
   }
-  size_t repeated = 0;
-  if (!merges.build(spec.merges, &repeated)) {
-    return Status(StatusCode::kCorrupt, "tokenizer: merges[" + std::to_string(repeated) +
-                                            "] joins the same pieces as an earlier one");
+}
+
+void Tokenizer::Impl::look_at_marks() {
+  for (size_t id = 0; id < spec.piece_ends.size() && marks_lead; ++id) {
+    const bool by_score = !spec.scores.empty();  // else a merge may make any piece
+    if (by_score && !in_text[id] && !favoured[id]) continue;
+    std::string_view piece = text::piece_of(spec, id);
+    while (piece.substr(0, text::kSpaceMark.size()) == text::kSpaceMark) {
+      piece.remove_prefix(text::kSpaceMark.size());
+    }
+    marks_lead = piece.find(text::kSpaceMark) == std::string_view::npos;
   }
-  spec.merges = std::vector<uint32_t>();  // the table has them
+}
+
+void Tokenizer::Impl::index_whole_pieces() {
+  const bool words = spec.kind == TokenizerKind::kWords;
+  if (!words && !spec.ignore_merges) return;
+  for (size_t id = spec.piece_ends.size(); id-- > 0;) {  // downwards: the lowest id stays
+    const std::string_view piece = text::piece_of(spec, id);
+    if (piece.empty() || (!in_text[id] && !favoured[id])) continue;
+    whole_pieces[piece] = static_cast<uint32_t>(id);
+  }
+}
+
+// The pieces as decoding writes them, where that is not what the spec has.
+void Tokenizer::Impl::show_pieces() {
+  if (!marks_spaces && !spec.byte_fallback) return;
+  for (uint32_t id = 0; id < spec.piece_ends.size(); ++id) {
+    const std::string_view piece = text::piece_of(spec, id);
+    const int byte = spec.byte_fallback && !is_special[id] ? byte_of_piece(piece) : -1;
+    if (byte >= 0) {
+      shown.push_back(static_cast<char>(byte));
+    } else if (is_special[id] && !favoured[id]) {
+      shown.append(special_texts[id]);
+    } else {
+      shown.append(marks_spaces ? with_spaces(piece) : std::string(piece));
+    }
+    shown_ends.push_back(shown.size());
+  }
+}
+
+Status Tokenizer::Impl::build() {
+  MOKA_RETURN_IF_ERROR(add_special_tokens());
+  find_rules();
+  MOKA_ASSIGN_OR_RETURN(
+      normalizer, text::TextNormalizer::create(spec.normalizers, kept.empty() ? nullptr : &kept));
+  MOKA_ASSIGN_OR_RETURN(splitter, text::Splitter::create(spec.pre_tokenizers));
+  MOKA_RETURN_IF_ERROR(add_tokens_in_text());
+  index_bytes();
+  if (by_characters) look_at_marks();
+  index_whole_pieces();
+  show_pieces();
+  if (spec.kind == TokenizerKind::kUnigram) unigram.build(spec, in_text, favoured);
+  if (spec.kind == TokenizerKind::kChars || by_characters) characters.build(spec, in_text);
+  if (by_characters && !spec.scores.empty()) {
+    MOKA_RETURN_IF_ERROR(characters.build_merges(spec, in_text, favoured, &merges));
+  } else {
+    size_t repeated = 0;
+    if (!merges.build(spec.merges, &repeated)) {
+      return Status(StatusCode::kCorrupt, "tokenizer: merges[" + std::to_string(repeated) +
+                                              "] joins the same pieces as an earlier one");
+    }
+  }
+  spec.merges = std::vector<uint32_t>();  // the tables have them
+  spec.scores = std::vector<float>(spec.scores.empty() ? 0 : 1);
   return Status();
+}
+
+std::string_view Tokenizer::Impl::shown_piece(uint32_t id) const {
+  if (!shown_ends.empty()) {
+    const size_t begin = id == 0 ? 0 : shown_ends[id - 1];
+    return std::string_view(shown).substr(begin, shown_ends[id] - begin);
+  }
+  if (!is_special[id]) return text::piece_of(spec, id);
+  return special_texts.find(id)->second;
 }
 
 Tokenizer::Tokenizer(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
@@ -85,114 +199,9 @@ Result<Tokenizer> Tokenizer::create(TokenizerSpec spec) {
   MOKA_RETURN_IF_ERROR(text::check_tokenizer(spec));
   auto impl = std::make_unique<Impl>();
   impl->spec = std::move(spec);
-  MOKA_ASSIGN_OR_RETURN(impl->normalizer, text::TextNormalizer::create(impl->spec.normalizers));
-  MOKA_ASSIGN_OR_RETURN(impl->splitter, text::Splitter::create(impl->spec.pre_tokenizers));
-  MOKA_RETURN_IF_ERROR(impl->add_special_tokens());
-  MOKA_RETURN_IF_ERROR(impl->index_pieces());
+  MOKA_RETURN_IF_ERROR(impl->build());
   return Tokenizer(std::move(impl));
 }
-
-// One call of encode(): the scratch and the place in the text.
-class Tokenizer::Impl::Encoder {
- public:
-  Encoder(const Impl& impl, bool parse_special, std::vector<TokenId>* ids)
-      : impl_(impl),
-        parse_special_(parse_special),
-        ids_(ids),
-        cut_(impl.splitter),
-        merger_(impl.merges) {}
-
-  Status run(std::string_view text) {
-    text_ = text;
-    return between_tokens(impl_.raw_tokens, text,
-                          [this](std::string_view part) { return normalize(part); });
-  }
-
- private:
-  // Ids of the tokens found in `text`, and `plain` for what lies between them.
-  template <class Plain>
-  Status between_tokens(const text::SpecialTokens& tokens, std::string_view text,
-                        const Plain& plain) {
-    size_t done = 0;
-    text::SpecialTokens::Found found{};
-    while (tokens.find(text, done, parse_special_, &found)) {
-      MOKA_RETURN_IF_ERROR(plain(text.substr(done, found.begin - done)));
-      ids_->push_back(static_cast<TokenId>(found.id));
-      done = found.end;
-    }
-    return plain(text.substr(done));
-  }
-
-  Status normalize(std::string_view part) {
-    if (part.empty()) return Status();
-    std::string normalized;
-    if (!impl_.normalizer.empty()) {
-      MOKA_ASSIGN_OR_RETURN(normalized, impl_.normalizer.apply(part));
-      part = normalized;
-    }
-    return between_tokens(impl_.normalized_tokens, part,
-                          [this](std::string_view plain) { return split(plain); });
-  }
-
-  Status split(std::string_view plain) {
-    if (plain.empty()) return Status();
-    if (impl_.spec.kind == TokenizerKind::kBytes) {
-      for (char c : plain) ids_->push_back(static_cast<uint8_t>(c));
-      return Status();
-    }
-    std::string spaced;
-    const bool add_space = impl_.spec.add_prefix_space && plain[0] != ' ';
-    if (add_space) {
-      spaced.reserve(plain.size() + 1);
-      spaced.append(1, ' ').append(plain);
-      plain = spaced;
-    }
-    split_text_ = plain;
-    split_text_is_original_ = impl_.normalizer.empty() && !add_space;
-    return cut_.cut(plain, [this](std::string_view piece) { return encode_piece(piece); });
-  }
-
-  Status encode_piece(std::string_view piece) {
-    if (impl_.spec.ignore_merges) {
-      const auto whole = impl_.whole_pieces.find(piece);
-      if (whole != impl_.whole_pieces.end()) {
-        ids_->push_back(static_cast<TokenId>(whole->second));
-        return Status();
-      }
-    }
-    symbols_.clear();
-    bool after_unknown = false;
-    for (const char& c : piece) {
-      const int32_t id = impl_.byte_ids[static_cast<uint8_t>(c)];
-      if (id < 0 && impl_.spec.unknown_id < 0) return missing_byte(&c);
-      const bool skip = id < 0 && after_unknown && impl_.spec.fuse_unknown;
-      after_unknown = id < 0;
-      if (!skip) symbols_.push_back(static_cast<uint32_t>(id < 0 ? impl_.spec.unknown_id : id));
-    }
-    merger_.merge(&symbols_);
-    ids_->insert(ids_->end(), symbols_.begin(), symbols_.end());
-    return Status();
-  }
-
-  Status missing_byte(const char* place) const {
-    const char* start = split_text_is_original_ ? text_.data() : split_text_.data();
-    return Status(StatusCode::kInvalidArgument,
-                  "tokenizer: byte " + std::to_string(static_cast<uint8_t>(*place)) +
-                      " at offset " + std::to_string(place - start) +
-                      (split_text_is_original_ ? " of the text" : " of the normalized text") +
-                      " is not in the vocabulary, and the model has no unknown token");
-  }
-
-  const Impl& impl_;
-  const bool parse_special_;
-  std::vector<TokenId>* ids_;
-  text::SplitRun cut_;
-  text::Merger merger_;
-  std::vector<uint32_t> symbols_;
-  std::string_view text_;        // of the caller
-  std::string_view split_text_;  // what is being cut, for messages
-  bool split_text_is_original_ = true;
-};
 
 Status Tokenizer::encode(std::string_view text, std::vector<TokenId>* ids,
                          bool parse_special) const {
@@ -203,20 +212,65 @@ Status Tokenizer::encode(std::string_view text, std::vector<TokenId>* ids,
                                                " are read at once");
   }
   const size_t before = ids->size();
-  Status status = Impl::Encoder(*impl_, parse_special, ids).run(text);
+  Status status = impl_->encode(text, parse_special, ids);
   if (!status.ok()) ids->resize(before);
   return status;
 }
 
+Status Tokenizer::encode_document(std::string_view text, std::vector<TokenId>* ids,
+                                  uint32_t max_length) const {
+  if (ids == nullptr) return Status(StatusCode::kInvalidArgument, "encode_document: ids is null");
+  const TokenizerSpec& spec = impl_->spec;
+  const bool bos = spec.add_bos && spec.bos_id >= 0, eos = spec.add_eos && spec.eos_id >= 0;
+  const size_t frame = size_t{bos} + size_t{eos};
+  if (max_length != 0 && max_length < frame) {
+    return Status(StatusCode::kInvalidArgument,
+                  "encode_document: max_length is " + std::to_string(max_length) +
+                      ", but bos and eos alone are " + std::to_string(frame) + " tokens");
+  }
+  const size_t before = ids->size();
+  if (bos) ids->push_back(spec.bos_id);
+  // Of raw bytes no more is read than is kept.
+  if (max_length != 0 && spec.kind == TokenizerKind::kBytes && spec.normalizers.empty()) {
+    text = text.substr(0, max_length - frame);
+  }
+  const Status status = encode(text, ids, false);
+  if (!status.ok()) {
+    ids->resize(before);
+    return status;
+  }
+  const size_t most = max_length - size_t{eos};
+  if (max_length != 0 && ids->size() - before > most) ids->resize(before + most);
+  if (eos) ids->push_back(spec.eos_id);
+  return Status();
+}
+
 Result<std::string> Tokenizer::decode(Span<const TokenId> ids) const {
+  using FrontSpaces = Impl::FrontSpaces;
   std::string bytes;
+  FrontSpaces front = impl_->front_spaces;
+  bool first = true;
   for (size_t i = 0; i < ids.size(); ++i) {
     if (ids[i] < 0 || static_cast<size_t>(ids[i]) >= vocab_size()) {
       return Status(StatusCode::kOutOfRange, "decode: ids[" + std::to_string(i) + "] is " +
                                                  std::to_string(ids[i]) + ", not 0 to " +
                                                  std::to_string(vocab_size() - 1));
     }
-    if (!is_control(ids[i])) bytes.append(piece(ids[i]));
+    if (is_control(ids[i])) continue;
+    const auto id = static_cast<uint32_t>(ids[i]);
+    std::string_view text = impl_->shown_piece(id);
+    if (front != FrontSpaces::kKept && bytes.empty()) {
+      // Only a mark counts: not the byte 0x20, not the space that an unknown token shows.
+      const std::string_view written = text::piece_of(impl_->spec, id);
+      const bool plain = !impl_->is_special[id] || impl_->favoured[id];
+      if (plain && written.substr(0, text::kSpaceMark.size()) == text::kSpaceMark) {
+        text.remove_prefix(1);
+        if (front == FrontSpaces::kOneDropped) front = FrontSpaces::kKept;
+      }
+    }
+    if (separates_words() && !first) bytes.push_back(' ');
+    first = false;
+    bytes.append(text);
   }
   return bytes;
 }
@@ -225,11 +279,10 @@ size_t Tokenizer::vocab_size() const { return impl_->spec.piece_ends.size(); }
 
 std::string_view Tokenizer::piece(TokenId id) const {
   if (id < 0 || static_cast<size_t>(id) >= vocab_size()) return {};
-  if (!impl_->is_special[static_cast<size_t>(id)]) {
-    return text::piece_of(impl_->spec, static_cast<size_t>(id));
-  }
-  return impl_->special_texts.find(static_cast<uint32_t>(id))->second;
+  return impl_->shown_piece(static_cast<uint32_t>(id));
 }
+
+bool Tokenizer::separates_words() const { return impl_->spec.kind == TokenizerKind::kWords; }
 
 bool Tokenizer::is_control(TokenId id) const {
   return id >= 0 && static_cast<size_t>(id) < vocab_size() &&

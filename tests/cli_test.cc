@@ -18,7 +18,8 @@ namespace {
 
 using Json = nlohmann::json;
 
-const char* const kVerbs[] = {"run", "convert", "inspect", "verify", "eval", "logits", "bench"};
+const char* const kVerbs[] = {"run",     "classify", "compare", "embed", "score",  "forecast",
+                              "convert", "inspect",  "verify",  "eval",  "logits", "bench"};
 
 bool contains(const std::string& text, const std::string& part) {
   return text.find(part) != std::string::npos;
@@ -45,6 +46,11 @@ void check_failure(const ProcessResult& result, int exit_code,
 std::vector<std::vector<std::string>> calls_on(const std::string& model,
                                                const TemporaryFolder& folder) {
   return {{"run", model, "-p", "x", "-n", "2"},
+          {"classify", model, "-p", "x"},
+          {"compare", model, "-p", "x", "-p", "y"},
+          {"embed", model, "-p", "x"},
+          {"score", model, "-p", "x"},
+          {"forecast", model, folder / "series.csv"},
           {"inspect", model},
           {"verify", model},
           {"eval", model, "--text", folder / "text.txt"},
@@ -100,11 +106,22 @@ TEST_CASE("cli: a wrong argument ends with 2 and says which, and what would be r
       {{"run", "m", "-p"}, {"--prompt", "value is missing"}},
       {{"run", "m", "-p", "a", "-f", "b"}, {"--prompt", "--file", "together"}},
       {{"run", "m", "--greedy", "--temperature", "1"}, {"--greedy", "--temperature", "together"}},
-      {{"convert"}, {"FOLDER is required", "moka convert --help"}},
+      {{"convert"}, {"CHECKPOINT is required", "moka convert --help"}},
       {{"convert", "f"}, {"--output"}},
       {{"convert", "f", "-o", "x", "--weights", "q3"}, {"--weights", "'q3'", "f32, f16, int8"}},
       {{"eval", "m"}, {"--text is required"}},
       {{"logits", "m", "--ids", "i"}, {"--output is required"}},
+      {{"classify"}, {"MODEL is required", "moka classify --help"}},
+      {{"classify", "m", "f", "--top", "x"}, {"--top", "'x'"}},
+      {{"classfy", "m"}, {"no verb 'classfy'", "'classify'"}},
+      {{"compare", "m", "a", "b", "c"}, {"two inputs are compared, 3 given"}},
+      {{"forecast", "m", "a", "b"}, {"SERIES", "more than once"}},
+      {{"forecast", "m", "a", "--horizon", "0"}, {"--horizon", "'0'", "from 1 to 100000"}},
+      {{"forecast", "m", "a", "--horizon", "2", "--holdout", "2"},
+       {"--holdout", "--horizon", "together"}},
+      {{"forecast", "m", "a", "--season", "2"}, {"--season", "--holdout"}},
+      {{"forecast", "m", "--jsonl", "--plot", "x"}, {"--jsonl", "--plot"}},
+      {{"embed", "m", "-p", "x", "-o", "/", "--json"}, {"'/' exists", "--force"}},
       {{"bench", "m", "--depth", "0,x"}, {"--depth", "'x'", "0,4096,32768"}},
       {{"bench", "m", "--repeat", "0"}, {"--repeat", "'0'"}},
   };
@@ -121,6 +138,7 @@ TEST_CASE("cli: a missing, empty, foreign or truncated model ends with 3") {
   write_text_model(folder / "whole.moka");
   const std::string whole = read_file(folder / "whole.moka");
   write_file(folder / "text.txt", "some text\n");
+  write_file(folder / "series.csv", "1\n2\n");
   write_file(folder / "ids.npy", "");
   write_file(folder / "empty.moka", "");
   write_file(folder / "foreign.moka", "GGUF" + std::string(4096, '\1'));

@@ -77,8 +77,8 @@ TEST_CASE("converter: configurations that cannot be right are refused by key and
       {"n_kv_heads", 1, unsupported, "n_kv_heads is 1, expected num_attention_heads, which is 2"},
       {"block_type", "rms", invalid,
        "block_type is \"rms\", expected one of \"transformer\", \"glu\", \"rms_swiglu\""},
-      {"mixer", "standard_causal", unsupported,
-       "mixer is \"standard_causal\", expected one of \"latte_causal\""},
+      {"mixer", "standard_causal", StatusCode::kCorrupt,
+       "tensor \"blocks.0.mixer.local_q.weight\" of shape"},
       {"mixer", "linformer", unsupported, "mixer is \"linformer\""},
       {"mixer", "mamba", invalid, "mixer is \"mamba\""},
       {"mixer", 3, invalid, "mixer is 3, expected one of"},
@@ -91,7 +91,8 @@ TEST_CASE("converter: configurations that cannot be right are refused by key and
        "hidden_act is \"relu\", expected one of \"silu\", \"gelu_tanh\""},
       {"intermediate_size", absent, invalid, "intermediate_size is missing"},
       {"positions", absent, invalid, "positions is missing"},
-      {"positions", "learned", unsupported, "positions is \"learned\""},
+      {"positions", "learned", StatusCode::kCorrupt,
+       "tensor \"embed_positions.weight\" is missing, expected shape [64, 16]"},
       {"positions", "alibi", invalid, "positions is \"alibi\""},
       {"window", absent, invalid, "window is missing"},
       {"window", 0, invalid, "window is 0, expected an integer from 1"},
@@ -113,7 +114,7 @@ TEST_CASE("converter: configurations that cannot be right are refused by key and
       {"local_input", "z", invalid, "local_input is \"z\""},
       {"eos_token_id", 260, invalid, "eos_token_id is 260, expected an integer from 0 to 259"},
       {"eos_token_id", {1, 2}, invalid, "eos_token_id is an array"},
-      {"bos_token_id", 1, invalid, "bos_token_id is 1, the tokenizer of bytes"},
+      {"bos_token_id", 1, invalid, "config.json: the bos id was given as 1, but tokenizer bytes has 258"},
       {"rope_scaling",
        {{"factor", 2}},
        invalid,
@@ -284,9 +285,10 @@ TEST_CASE("converter: inputs and outputs that cannot be are refused before any w
   };
   const std::string output = folder / "x.moka";
   fails(options_for("", output), StatusCode::kInvalidArgument, "no input");
-  fails(options_for(folder / "none", output), StatusCode::kNotFound, "no such folder");
-  fails(options_for(folder / "config.json", output), StatusCode::kInvalidArgument,
-        "expected a folder");
+  fails(options_for(folder / "none", output), StatusCode::kNotFound,
+        "no such file or folder");
+  fails(options_for(folder / "config.json", output), StatusCode::kUnsupported,
+        "is no checkpoint of a known form");
   fails(options_for(folder.path(), ""), StatusCode::kInvalidArgument, "no output");
   fails(options_for(folder.path(), folder.path()), StatusCode::kInvalidArgument, "is a folder");
   fails(options_for(folder.path(), folder / "none/x.moka"), StatusCode::kNotFound,

@@ -375,7 +375,7 @@ Pieces cut(const moka::PreTokenizer& rule, const std::string& text) {
   REQUIRE_MESSAGE(splitter.ok(), splitter.status().message());
   Pieces pieces;
   moka::text::SplitRun run(splitter.value());
-  const moka::Status status = run.cut(text, [&](std::string_view piece) {
+  const moka::Status status = run.cut(text, true, [&](std::string_view piece) {
     pieces.emplace_back(piece);
     return moka::Status();
   });
@@ -432,9 +432,42 @@ TEST_CASE("pattern: pre-tokenizers without a pattern of their own") {
   literal.pattern = "a+";
   CHECK(cut(literal, "aaa+b") == Pieces{"aa", "a+", "b"});
 
+  const std::string mark = "\xE2\x96\x81";
+  rule = moka::PreTokenizer();
   rule.kind = moka::PreTokenizerKind::kMetaspace;
+  rule.behavior = moka::SplitBehavior::kMergedWithNext;
+  CHECK(cut(rule, "a  b c") == Pieces{"a", mark, mark + "b", mark + "c"});
+  rule.add_prefix_space = true;
+  CHECK(cut(rule, "a b") == Pieces{mark + "a", mark + "b"});
+  CHECK(cut(rule, " a") == Pieces{mark + "a"});
+  CHECK(cut(rule, mark + "a") == Pieces{mark + "a"});
+  rule.behavior = moka::SplitBehavior::kContiguous;
+  CHECK(cut(rule, "a b") == Pieces{mark + "a" + mark + "b"});
+
+  // Behind another rule, "only where the text begins" means its first piece.
+  moka::PreTokenizer words;
+  words.kind = moka::PreTokenizerKind::kWhitespaceSplit;
+  rule.literal = true;
+  const auto both = moka::text::Splitter::create({words, rule});
+  REQUIRE(both.ok());
+  auto run_both = [&](const std::string& text, bool first) {
+    moka::text::SplitRun run(both.value());
+    Pieces pieces;
+    REQUIRE(run.cut(text, first,
+                    [&](std::string_view piece) {
+                      pieces.emplace_back(piece);
+                      return moka::Status();
+                    })
+                .ok());
+    return pieces;
+  };
+  CHECK(run_both("a b", true) == Pieces{mark + "a", "b"});
+  CHECK(run_both(" a b", true) == Pieces{"a", "b"});
+  CHECK(run_both("a b", false) == Pieces{"a", "b"});
+
+  rule.kind = static_cast<moka::PreTokenizerKind>(99);
   auto refused = moka::text::Splitter::create({literal, rule});
   REQUIRE_FALSE(refused.ok());
   CHECK(refused.status().code() == StatusCode::kUnsupported);
-  mentions(refused.status().message(), "pre-tokenizer 1: Metaspace");
+  mentions(refused.status().message(), "pre-tokenizer 1: kind 99 is not known");
 }

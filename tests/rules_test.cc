@@ -171,6 +171,7 @@ const std::vector<Owner>& owners() {
       {"nlohmann/", {"converter/", "platforms/cli/", "tests/"}, kNotRuntime},
       {"CLI/", {"platforms/cli/"}, kNotRuntime},
       {"lodepng.h", {"platforms/cli/image.cc"}, kOneFile},
+      {"zstd.h", {"converter/zstd_stream.cc"}, kOneFile},
       {"doctest", {"tests/"}, kNotRuntime},
       {"benchmark/", {"tests/bench/"}, kNotRuntime},
       {"immintrin.h", {"runtime/kernels/isa_"}, "intrinsics stay where their CPU is asked for"},

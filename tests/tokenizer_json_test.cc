@@ -176,14 +176,19 @@ TEST_CASE("tokenizer: rules that are not understood are named by their place") {
     check_refused(changed([&](Json& j) { j[Json::json_pointer(pointer)] = Json::parse(value); }),
                   no, "t.json: " + message);
   };
-  refused("/model/type", "\"Unigram\"", "model.type: \"Unigram\" is not built yet");
+  refused("/model/type", "\"WordPiece\"",
+          "model.type: \"WordPiece\" is not known; BPE and Unigram are");
+  refused("/model/type", "\"Unigram\"",
+          "model.continuing_subword_prefix: is a member that is not known");
   refused("/model/dropout", "0.1", "model.dropout: makes ids random");
   refused("/model/end_of_word_suffix", "\"</w>\"", "model.end_of_word_suffix: \"</w>\"");
-  refused("/model/byte_fallback", "true", "model.byte_fallback: is true");
+  refused("/model/byte_fallback", "true",
+          "pre_tokenizer.type: ByteLevel, but the pieces are characters");
   refused("/model/extra", "1", "model.extra: is a member that is not known");
   refused("/extra", "1", "extra: is a member that is not known");
   refused("/version", "\"2.0\"", "version: \"2.0\" is not 1.0");
-  refused("/normalizer", R"({"type": "Nmt"})", "normalizer.type: normalizer \"Nmt\" is not known");
+  refused("/normalizer", R"({"type": "StripAccents"})",
+          "normalizer.type: normalizer \"StripAccents\" is not known");
   refused("/normalizer",
           R"({"type": "Sequence", "normalizers": [{"type": "NFC"}, {"type": "BertNormalizer"}]})",
           "normalizer.normalizers[1].type: normalizer \"BertNormalizer\"");

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <filesystem>
 #include <fstream>
+#include <limits>
 #include <random>
 #include <sstream>
 #include <string>
@@ -372,17 +373,41 @@ TEST_CASE("tokenizer: specifications that cannot be run or contradict themselves
   };
   CHECK(creation(good).ok());
   const StatusCode unsupported = StatusCode::kUnsupported, corrupt = StatusCode::kCorrupt;
-  check_failure(with([](auto& s) { s.kind = K::kUnigram; }), unsupported, "Unigram");
-  check_failure(with([](auto& s) { s.kind = K::kChars; }), unsupported, "Chars");
-  check_failure(with([](auto& s) { s.kind = K::kWords; }), unsupported, "Words");
+  check_failure(with([](auto& s) { s.kind = K::kUnigram; }), corrupt, "0 scores of 257 pieces");
+  check_failure(with([](auto& s) { s.kind = K::kChars; }), corrupt,
+                "there are merges, but it is no bpe tokenizer");
+  check_failure(with([](auto& s) {
+                  s.kind = K::kWords;
+                  s.merges.clear();
+                  s.byte_fallback = true;
+                }),
+                corrupt, "byte_fallback is set");
+  check_failure(with([](auto& s) {
+                  s.kind = K::kChars;
+                  s.merges.clear();
+                  s.ignore_merges = true;
+                }),
+                corrupt, "ignore_merges is set");
+  check_failure(with([](auto& s) { s.scores.resize(257); }), corrupt, "both scores and merges");
+  check_failure(with([](auto& s) {
+                  s.kind = K::kUnigram;
+                  s.merges.clear();
+                  s.scores.resize(257);
+                  s.scores[9] = std::numeric_limits<float>::infinity();
+                }),
+                corrupt, "scores[9] is not finite");
+  check_failure(with([](auto& s) {
+                  s.pre_tokenizers.resize(1);
+                  s.pre_tokenizers[0].kind = moka::PreTokenizerKind::kMetaspace;
+                }),
+                unsupported, "pre-tokenizer 0: Metaspace before byte-level BPE");
   check_failure(with([](auto& s) { s.kind = K::kNone; }), unsupported, "None");
   check_failure(with([](auto& s) { s.kind = static_cast<K>(77); }), unsupported, "kind 77");
-  check_failure(with([](auto& s) { s.byte_fallback = true; }), unsupported, "byte_fallback");
   check_failure(with([](auto& s) {
                   s.normalizers.resize(1);
                   s.normalizers[0].kind = moka::NormalizerKind::kPrecompiledMap;
                 }),
-                unsupported, "normalizer 0: PrecompiledMap");
+                corrupt, "normalizer 0: PrecompiledMap: has 0 bytes, at least 9 are needed");
   check_failure(with([](auto& s) {
                   s.pre_tokenizers.resize(1);
                   s.pre_tokenizers[0].pattern = "(";

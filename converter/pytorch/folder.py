@@ -10,7 +10,8 @@ import struct
 import numpy as np
 import torch
 
-from latte import LatteConfig, LatteForCausalLM
+from config import LatteConfig
+from latte import LatteModel
 
 DTYPES = {"F64": np.float64, "F32": np.float32, "F16": np.float16, "I64": np.int64, "I32": np.int32}
 
@@ -59,10 +60,22 @@ def save(model, path, dtype=np.float32):
     write_safetensors(os.path.join(path, "model.safetensors"), tensors)
 
 
+def fill(model, tensors):
+    """Sets all parameters; a layer that shares weights has none of its own."""
+    own = dict(model.named_parameters())
+    if set(own) != set(tensors):
+        missing, unknown = sorted(set(own) - set(tensors)), sorted(set(tensors) - set(own))
+        raise ValueError(f"tensors: missing {missing}, unknown {unknown}")
+    for name, p in own.items():
+        if tuple(p.shape) != tensors[name].shape:
+            raise ValueError(f"tensors: {name} is {tensors[name].shape}, expected {tuple(p.shape)}")
+        p.data = torch.from_numpy(tensors[name].astype(np.float32)).to(p.device)
+
+
 def load(path, device="cpu"):
     with open(os.path.join(path, "config.json")) as f:
         cfg = LatteConfig.from_dict(json.load(f))
-    model = LatteForCausalLM(cfg)
+    model = LatteModel(cfg)
     tensors = read_safetensors(os.path.join(path, "model.safetensors"))
-    model.load_state_dict({n: torch.from_numpy(a.astype(np.float32)) for n, a in tensors.items()})
+    fill(model, tensors)
     return model.to(device).eval(), cfg

@@ -1,115 +1,36 @@
-"""PyTorch reference of Latte language models (recurrent causal latent attention).
+"""PyTorch reference of the Latte family (latent attention: causal, bidirectional, reading another sequence).
 
     model, cfg = folder.load("models/stories-hf")
     logits, state = model(ids)                    # (B,T) -> (B,T,V); state holds everything the model remembers
     logits, state = model(more_ids, state)        # goes on where the first call stopped
     logits, state = model.step(next_id, state)    # one token, written as the recurrence
 
+    state = model.read(memory_ids)                # models with a memory encoder: a fresh state that has read (B,S)
+    logits, state = model(ids, state)             # every layer asks it
+
+Inputs are ids (B,T), numbers (B,T,features) or pixels (B,T,1).  What comes out depends on the head: (B,T,V) language,
+(B,T,numbers) regression, (B,labels) classifier and pair (which takes ids (B,2,T)), (B,D) embedding, (B,T,D) none.
+Heads that pool, and mixers that see ahead, pass over tokens equal to `pad_token_id`; pads are a suffix.
+
 Blocks: `transformer` (norm, mixer, norm, GELU MLP), `glu` (one norm, gated activation) and `rms_swiglu` (RMSNorm,
-mixer, RMSNorm, SwiGLU).  Mixers live in mixers.py.  Names of parameters are the names in model.safetensors.
+mixer, RMSNorm, SwiGLU).  Mixers live in mixers.py and bidirectional.py, inputs and heads in parts.py.  Names of
+parameters are the names in model.safetensors.
 """
-import dataclasses
 import math
-from typing import Optional
 
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
 
-from mixers import MIXERS, wide
+import mixers
+import parts
+from bidirectional import BidirectionalLatte, Linformer
+from config import LatteConfig, POOLED
+from mixers import wide
+from parts import Norm
 
-
-@dataclasses.dataclass
-class LatteConfig:
-    """config.json, key for key."""
-    vocab_size: int
-    hidden_size: int
-    num_hidden_layers: int
-    num_attention_heads: int
-    num_latents: int                            # over all heads
-    block_type: str = "rms_swiglu"              # transformer | glu | rms_swiglu
-    mixer: str = "macchiato"                    # latte_causal | macchiato | standard_causal
-    prenorm: bool = True
-    norm: str = "rmsnorm"                       # layernorm | rmsnorm
-    intermediate_size: int = 0
-    hidden_act: str = ""                        # silu | gelu_tanh; "": silu in rms_swiglu, else gelu_tanh
-    norm_eps: float = 1e-6
-    unit_offset: bool = False
-    positions: str = "none"                     # none | sinusoidal
-    max_position_embeddings: int = 1024
-    positions_fp32_angles: bool = False
-    window: int = 128
-    window_extent: str = "w"                    # w | w+1
-    rope_theta: Optional[float] = 10000.0
-    rope_style: str = "half"                    # half | interleaved
-    local_scale: Optional[float] = None         # None: 1 / sqrt(head width)
-    logit_softcap: float = 0.0
-    score_scale: float = 1.0
-    key_eps: float = 0.0
-    latent_scope: str = "all"
-    recurrent: str = "none"                     # none | conv
-    recurrent_feeds: str = "qk"                 # qk | qkv
-    local_input: str = "x"                      # x | recurrent
-    tie_word_embeddings: bool = True
-    head_bias: bool = False
-    bos_token_id: Optional[int] = None
-    eos_token_id: Optional[int] = None
-    pad_token_id: Optional[int] = None
-    torch_dtype: str = "float32"
-    model_type: str = "latte"
-    architectures: tuple = ("LatteForCausalLM",)
-
-    CHOICES = {"block_type": ("transformer", "glu", "rms_swiglu"), "mixer": tuple(MIXERS),
-               "norm": ("layernorm", "rmsnorm"), "hidden_act": ("silu", "gelu_tanh"),
-               "positions": ("none", "sinusoidal"), "window_extent": ("w", "w+1"), "latent_scope": ("all",),
-               "rope_style": ("half", "interleaved"), "recurrent": ("none", "conv"), "recurrent_feeds": ("qk", "qkv"),
-               "local_input": ("x", "recurrent"), "model_type": ("latte",)}
-
-    def __post_init__(self):
-        d = self.hidden_size
-        if not self.intermediate_size:
-            self.intermediate_size = {"transformer": 4 * d, "glu": d}.get(self.block_type, 8 * d // 3)
-        if not self.hidden_act:
-            self.hidden_act = "silu" if self.block_type == "rms_swiglu" else "gelu_tanh"
-        for key, allowed in self.CHOICES.items():
-            if getattr(self, key) not in allowed:
-                raise ValueError(f"config: {key} is {getattr(self, key)!r}, expected one of {allowed}")
-        for key in ("hidden_size", "num_latents"):
-            if getattr(self, key) % self.num_attention_heads:
-                raise ValueError(f"config: {key} must be a multiple of num_attention_heads")
-        if self.block_type == "rms_swiglu" and (self.norm != "rmsnorm" or not self.prenorm):
-            raise ValueError("config: rms_swiglu blocks use rmsnorm before each part")
-        if self.block_type != "rms_swiglu" and self.hidden_act != "gelu_tanh":
-            raise ValueError("config: transformer and glu blocks use gelu_tanh")
-        fixed = {"transformer": 4 * d, "glu": d}
-        if self.intermediate_size != fixed.get(self.block_type, self.intermediate_size):
-            raise ValueError("config: intermediate_size is fixed for this block_type")
-
-    @classmethod
-    def from_dict(cls, values):
-        known = {f.name for f in dataclasses.fields(cls)}
-        unknown = sorted(set(values) - known)
-        if unknown:
-            raise ValueError(f"config: unknown keys {unknown}")
-        return cls(**{**values, "architectures": tuple(values.get("architectures", cls.architectures))})
-
-    def to_dict(self):
-        return {**dataclasses.asdict(self), "architectures": list(self.architectures)}
-
-
-class Norm(nn.Module):
-    def __init__(self, cfg):
-        super().__init__()
-        self.eps, self.offset = cfg.norm_eps, 1.0 if cfg.unit_offset else 0.0
-        self.weight = nn.Parameter(torch.full((cfg.hidden_size,), 1.0 - self.offset))
-        if cfg.norm == "layernorm":
-            self.bias = nn.Parameter(torch.zeros(cfg.hidden_size))
-
-    def forward(self, x):
-        x = wide(x)
-        if hasattr(self, "bias"):
-            return F.layer_norm(x, x.shape[-1:], self.weight, self.bias, self.eps)
-        return x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + self.eps) * (self.weight + self.offset)
+MIXERS = {"latte_causal": mixers.Latte, "macchiato": mixers.Macchiato, "window": mixers.Window,
+          "standard_causal": mixers.StandardAttention, "latte_bid": BidirectionalLatte, "linformer": Linformer}
 
 
 def act(name, x):
@@ -117,14 +38,18 @@ def act(name, x):
 
 
 class Block(nn.Module):
-    """Norms and residuals around a mixer and a feed-forward part.  The residual stream stays wide."""
+    """Norms and residuals around a mixer, possibly cross reading, and a feed-forward part.  The residual stream stays
+    wide."""
 
-    def __init__(self, cfg):
+    def __init__(self, cfg, mixer, cross):
         super().__init__()
         d, f = cfg.hidden_size, cfg.intermediate_size
         self.cfg, self.dropout = cfg, 0.0
         self.norm1 = Norm(cfg)
-        self.mixer = MIXERS[cfg.mixer](cfg)
+        self.mixer = MIXERS[mixer](cfg)
+        if cross:
+            self.norm_cross = Norm(cfg)
+            self.cross = BidirectionalLatte(cfg)
         if cfg.block_type == "glu":
             self.value, self.gate = nn.Linear(d, d), nn.Linear(d, d)
             return
@@ -150,18 +75,33 @@ class Block(nn.Module):
             return self.dense(self.value, u) * torch.sigmoid(self.dense(self.gate, u))
         return self.dense(self.down, act(self.cfg.hidden_act, self.dense(self.gate, x)) * self.dense(self.up, x))
 
-    def forward(self, x, state, step=False):
-        mix = self.mixer.step if step else self.mixer
-        pre = self.cfg.prenorm
-        y, state = mix(self.norm1(x).to(self.mixer.dtype) if pre else x.to(self.mixer.dtype), state)
+    def mix(self, x, state, step, mask):
+        x = x.to(self.mixer.dtype)
+        if step:
+            return self.mixer.step(x, state)
+        return self.mixer(x, state, mask) if self.mixer.sees_ahead else self.mixer(x, state)
+
+    def read_memory(self, x, latents):
+        """Cross reading; latents (B,H,Lh,Dh) are what this layer kept of the memory."""
+        pre, row = self.cfg.prenorm, x.dim() == 2
+        y = (self.norm_cross(x) if pre else x).to(self.cross.dtype)
+        y = self.cross.ask(y.unsqueeze(1), latents).squeeze(1) if row else self.cross.ask(y, latents)
         x = x + self.drop(y)
-        if self.cfg.block_type == "glu":
+        return x if pre else self.norm_cross(x)
+
+    def forward(self, x, state, step=False, mask=None, latents=None):
+        pre, glu = self.cfg.prenorm, self.cfg.block_type == "glu"
+        y, state = self.mix(self.norm1(x) if pre else x, state, step, mask)
+        x = x + self.drop(y)
+        if not pre and not glu:
+            x = self.norm1(x)
+        if latents is not None:
+            x = self.read_memory(x, latents)
+        if glu:
             x = x + self.drop(self.feed_forward(x))
             return x if pre else self.norm1(x), state
-        if pre:
-            return x + self.drop(self.feed_forward(self.norm2(x))), state
-        x = self.norm1(x)
-        return self.norm2(x + self.drop(self.feed_forward(x))), state
+        x = x + self.drop(self.feed_forward(self.norm2(x) if pre else x))
+        return x if pre else self.norm2(x), state
 
 
 def sinusoids(position, width, fp32_angles):
@@ -175,38 +115,61 @@ def sinusoids(position, width, fp32_angles):
     return torch.stack([angle.sin(), angle.cos()], dim=-1).flatten(-2)
 
 
-class LatteForCausalLM(nn.Module):
+class Memory(nn.Module):
+    """Encoder of the sequence that cross reading reads."""
+
+    def __init__(self, cfg):
+        super().__init__()
+        self.blocks = nn.ModuleList(Block(cfg, cfg.memory_mixer, False) for _ in range(cfg.num_memory_layers))
+        if cfg.prenorm:
+            self.final_norm = Norm(cfg)
+
+
+class LatteModel(nn.Module):
     def __init__(self, cfg):
         super().__init__()
         self.cfg = cfg
-        self.embed = nn.Embedding(cfg.vocab_size, cfg.hidden_size)
-        self.blocks = nn.ModuleList(Block(cfg) for _ in range(cfg.num_hidden_layers))
-        if cfg.prenorm:
+        self.embed = parts.make_input(cfg)
+        owners = cfg.shared_layers or range(cfg.num_hidden_layers)
+        own = {i: Block(cfg, cfg.mixer, cfg.num_memory_layers > 0) for i in sorted(set(owners))}
+        self.blocks = nn.ModuleList(own[i] for i in owners)     # a shared layer is one module in several places
+        if cfg.num_memory_layers:
+            self.memory = Memory(cfg)
+        if cfg.final_norm:
             self.final_norm = Norm(cfg)
-        if not cfg.tie_word_embeddings:
-            self.head = nn.Linear(cfg.hidden_size, cfg.vocab_size, bias=cfg.head_bias)
+        if cfg.head == "pair":
+            self.hidden = nn.Linear(4 * cfg.hidden_size, cfg.hidden_size)
+        outputs = {"language": 0 if cfg.tie_word_embeddings else cfg.vocab_size, "classifier": cfg.num_labels,
+                   "pair": cfg.num_labels, "regression": cfg.numbers_per_row}.get(cfg.head, 0)
+        if outputs:
+            self.head = nn.Linear(cfg.hidden_size, outputs, bias=cfg.head != "language" or cfg.head_bias)
         self.dropout = 0.0
         self.reset_parameters()
 
     def reset_parameters(self):
-        """Every branch starts at zero output, so the first steps are those of a bigram model whatever the depth."""
+        """Every branch starts at zero output, so the first steps are those of a model without blocks whatever the
+        depth."""
         for name, p in self.named_parameters():
-            if name == "embed.weight":
-                nn.init.normal_(p, std=0.02)
+            if name == "embed.weight" and self.cfg.input == "tokens":
+                nn.init.normal_(p, std=0.02 if self.cfg.head == "language" else 0.5)
             elif p.dim() == 2 and "conv1d" not in name:
                 last = name.endswith((".o.weight", "down.weight", "fc2.weight", "value.weight"))
                 nn.init.zeros_(p) if last else nn.init.normal_(p, std=0.5 / math.sqrt(p.shape[1]))
             elif name.endswith(".bias") and "norm" not in name:
                 nn.init.zeros_(p)
 
+    def all_blocks(self):
+        return [*self.blocks, *(self.memory.blocks if self.cfg.num_memory_layers else ())]
+
     def configure(self, dropout=None, compute_dtype=None, chunk=None, guarded=None):
         """Settings of a run that are no part of the model."""
-        for b in self.blocks:
+        for b in self.all_blocks():
             b.dropout = b.dropout if dropout is None else dropout
-            b.mixer.dtype = compute_dtype or b.mixer.dtype
-            b.mixer.chunk = chunk or b.mixer.chunk
-            if guarded is not None:
-                b.mixer.climbs = [] if guarded else None
+            for m in (b.mixer, getattr(b, "cross", b.mixer)):
+                m.dtype = compute_dtype or m.dtype
+                m.chunk = chunk or m.chunk
+                if guarded is not None:
+                    m.climbs = [] if guarded else None
         self.dropout = self.dropout if dropout is None else dropout
         return self
 
@@ -214,8 +177,9 @@ class LatteForCausalLM(nn.Module):
         return super().double().configure(compute_dtype=torch.float64)
 
     def initial_state(self, batch, device=None, dtype=None):
-        device = device or self.embed.weight.device
-        dtype = dtype or (torch.float64 if self.embed.weight.dtype == torch.float64 else torch.float32)
+        weight = self.blocks[0].norm1.weight
+        device = device or weight.device
+        dtype = dtype or (torch.float64 if weight.dtype == torch.float64 else torch.float32)
         return {"position": torch.zeros(batch, dtype=torch.int64, device=device),
                 "layers": [b.mixer.initial_state(batch, device, dtype) for b in self.blocks]}
 
@@ -230,38 +194,73 @@ class LatteForCausalLM(nn.Module):
                 "layers": [tuple(pick(a, b) for a, b in zip(old, new))
                            for old, new in zip(state["layers"], fresh["layers"])]}
 
-    def hidden(self, ids, state=None, step=False):
-        """Everything but the output matrix; ids (B,T), or (B,) with step."""
-        state = state or self.initial_state(ids.shape[0], ids.device)
-        x = wide(F.embedding(ids, self.embed.weight))
-        if self.cfg.positions == "sinusoidal":
-            at = state["position"]
-            if not step:
-                at = at[:, None] + torch.arange(ids.shape[1], device=ids.device)
-            x = x + sinusoids(at, self.cfg.hidden_size, self.cfg.positions_fp32_angles).to(x.dtype)
-        if self.dropout:
-            x = F.dropout(x, self.dropout, self.training)
-        layers = []
-        for block, held in zip(self.blocks, state["layers"]):
-            x, held = block(x, held, step)
-            layers.append(held)
-        if self.cfg.prenorm:
-            x = self.final_norm(x)
-        return x, {"position": state["position"] + (1 if step else ids.shape[1]), "layers": layers}
+    def mask_of(self, x):
+        """(B,T), true at real tokens; None where nothing can be a pad."""
+        known = self.cfg.input == "tokens" and self.cfg.pad_token_id is not None
+        return x != self.cfg.pad_token_id if known else None
 
-    def output(self, x):
+    def embedded(self, x, position):
+        """Inputs and positions; position (B,) of the first token."""
+        h = parts.embed(self.cfg, self.embed, x)
+        if self.cfg.positions == "sinusoidal":
+            at = position[:, None] + torch.arange(h.shape[1], device=h.device)
+            h = h + sinusoids(at, self.cfg.hidden_size, self.cfg.positions_fp32_angles).to(h.dtype)
+        return F.dropout(h, self.dropout, self.training) if self.dropout else h
+
+    def read(self, memory):
+        """Reads a memory sequence; returns the state of a model that has read it and seen nothing else."""
+        mask = self.mask_of(memory)
+        state = self.initial_state(len(memory), memory.device)
+        x = self.embedded(memory, state["position"])
+        for block in self.memory.blocks:
+            x, _ = block(x, block.mixer.initial_state(len(x), x.device, x.dtype), mask=mask)
+        if self.cfg.prenorm:
+            x = self.memory.final_norm(x)
+        return {**state, "memory": [b.cross.read(x.to(b.cross.dtype), mask) for b in self.blocks]}
+
+    def encode(self, x, state=None, step=False):
+        """Everything but the head; x as in the file's first lines, without the time axis in a step."""
+        state = state or self.initial_state(len(x), x.device)
+        mask = None if step else self.mask_of(x)
+        h = self.embedded(x.unsqueeze(1), state["position"]).squeeze(1) if step else self.embedded(x, state["position"])
+        read = state.get("memory", [None] * len(self.blocks))
+        layers = []
+        for block, held, latents in zip(self.blocks, state["layers"], read):
+            h, held = block(h, held, step, mask, latents)
+            layers.append(held)
+        if self.cfg.final_norm:
+            h = self.final_norm(h)
+        return h, {**state, "position": state["position"] + (1 if step else x.shape[1]), "layers": layers}
+
+    def language(self, h):
         dtype = self.blocks[0].mixer.dtype
         head = self.embed if self.cfg.tie_word_embeddings else self.head
         bias = None if self.cfg.tie_word_embeddings else self.head.bias
-        return F.linear(x.to(dtype), head.weight.to(dtype), None if bias is None else bias.to(dtype))
+        return F.linear(h.to(dtype), head.weight.to(dtype), None if bias is None else bias.to(dtype))
 
-    def forward(self, ids, state=None):
-        x, state = self.hidden(ids, state)
-        return self.output(x), state
+    def forward(self, x, state=None):
+        kind = self.cfg.head
+        if kind == "pair":
+            documents, _ = self.encode(x.flatten(0, 1))
+            pooled = parts.pool(documents, self.mask_of(x.flatten(0, 1)), self.cfg.pooling).unflatten(0, (-1, 2))
+            u = act("gelu_tanh", self.hidden(parts.pair_features(pooled[:, 0], pooled[:, 1])))
+            return self.head(u), None
+        h, state = self.encode(x, state)
+        if kind == "language":
+            return self.language(h), state
+        if kind in POOLED:
+            h = parts.pool(h, self.mask_of(x), self.cfg.pooling)
+            if kind == "embedding":
+                return (h / h.norm(dim=-1, keepdim=True) if self.cfg.unit_length else h), state
+        return (h if kind == "none" else self.head(h)), state
 
-    def step(self, ids, state=None):
-        x, state = self.hidden(ids, state, step=True)
-        return self.output(x), state
+    def step(self, x, state=None):
+        h, state = self.encode(x, state, step=True)
+        if self.cfg.head == "language":
+            return self.language(h), state
+        if self.cfg.head in POOLED:
+            raise ValueError("a head that pools needs the whole sequence")
+        return (h if self.cfg.head == "none" else self.head(h)), state
 
 
 def parameter_count(model):

@@ -12,7 +12,8 @@ import numpy as np
 import torch
 
 import folder
-from latte import LatteConfig, LatteForCausalLM
+from config import LatteConfig
+from latte import LatteModel
 
 BYTES = dict(vocab_size=260, pad_token_id=256, bos_token_id=258, eos_token_id=259)
 CASES = {
@@ -59,7 +60,7 @@ def randomise(model, generator):
 def main(root):
     for seed, (name, (values, batch, tokens)) in enumerate(CASES.items()):
         g = torch.Generator().manual_seed(1000 + seed)
-        model = LatteForCausalLM(LatteConfig.from_dict({**BYTES, **values})).eval()
+        model = LatteModel(LatteConfig.from_dict({**BYTES, **values})).eval()
         randomise(model, g)
         ids = torch.randint(0, 256, (batch, tokens), generator=g)
         path = os.path.join(root, name)

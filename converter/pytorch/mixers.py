@@ -1,4 +1,4 @@
-"""Sequence mixers of the Latte family: causal Latte, Macchiato, and softmax attention as a baseline.
+"""Causal mixers of the Latte family: Latte, Macchiato, window attention, and softmax attention as a baseline.
 
 Every mixer has two forms that compute the same function:
 
@@ -157,6 +157,7 @@ def scan_step(p, k, v, state):
 
 class Mixer(nn.Module):
     """What the mixers share: sizes, precision, scores, the optional convolution in front of queries and keys."""
+    sees_ahead = False
 
     def __init__(self, cfg):
         super().__init__()
@@ -241,48 +242,46 @@ class Latte(Mixer):
         return self.linear(self.o, y.flatten(1)), new + cache
 
 
-class Macchiato(Mixer):
-    """Latent attention whose query softmax has one more entry: softmax attention over the last few tokens."""
+class Window(Mixer):
+    """Softmax attention over the last few tokens."""
 
     def __init__(self, cfg):
         super().__init__(cfg)
-        d, n = cfg.hidden_size, cfg.num_latents
-        self.q, self.k = nn.Linear(d, n, bias=False), nn.Linear(d, n, bias=False)
-        self.v, self.gate = nn.Linear(d, d, bias=False), nn.Linear(d, self.heads, bias=False)
+        d = cfg.hidden_size
+        self.make_latents(d, cfg.num_latents)
         self.local_q, self.local_k = nn.Linear(d, d, bias=False), nn.Linear(d, d, bias=False)
         self.window = cfg.window
         self.span = cfg.window if cfg.window_extent == "w" else cfg.window + 1   # tokens seen, the current included
         self.rope = Rope(self.dh, cfg.rope_theta, cfg.rope_style)
         self.scale = cfg.local_scale if cfg.local_scale is not None else 1.0 / math.sqrt(self.dh)
 
+    def make_latents(self, d, n):
+        self.v = nn.Linear(d, d, bias=False)
+
     def initial_state(self, batch, device, dtype):
         shape = (batch, self.heads, self.window, self.dh)
-        window = (torch.zeros(shape, device=device, dtype=dtype), torch.zeros(shape, device=device, dtype=dtype),
-                  torch.zeros(batch, device=device, dtype=torch.int64))
-        return self.latent_state(batch, device, dtype) + window + self.conv_state(batch, device, dtype)
+        return (torch.zeros(shape, device=device, dtype=dtype), torch.zeros(shape, device=device, dtype=dtype),
+                torch.zeros(batch, device=device, dtype=torch.int64))
 
-    def project(self, x, state):
-        xq, xv, xl, cache = self.feeds(x, state)
-        q = wide(split_heads(self.linear(self.q, xq), self.heads))
-        g = wide(self.linear(self.gate, xq)).transpose(1, 2).unsqueeze(-1)
-        p = torch.softmax(torch.cat([g, q], dim=-1) * self.cfg.score_scale, dim=-1)
-        k = self.effective_keys(split_heads(self.linear(self.k, xq), self.heads))
-        v = split_heads(self.linear(self.v, xv), self.heads)
-        ql, kl = (split_heads(self.linear(m, xl), self.heads) for m in (self.local_q, self.local_k))
-        return p, k, v, ql, kl, cache
+    def project_local(self, xl, xv):
+        return (split_heads(self.linear(m, z), self.heads)
+                for m, z in ((self.local_q, xl), (self.local_k, xl), (self.v, xv)))
 
     def scores(self, q, k):
         s = wide(torch.matmul(q, k.transpose(-1, -2))) * self.scale
         cap = self.cfg.logit_softcap
         return cap * torch.tanh(s / cap) if cap else s
 
-    def local(self, q, k, v, keys, values, fill):
+    def local(self, q, k, v, state):
         """Window attention in blocks of `window` queries, each against its own and the previous block of keys.
 
         Rotations depend on distance alone, so positions count from the oldest key held, not from the start.
         """
+        keys, values, fill = state
         b, h, t, dh = q.shape
         w = self.window
+        new = tuple(torch.cat([old.to(z.dtype), z], dim=2)[:, :, t:].to(old.dtype)
+                    for old, z in ((keys, k), (values, v))) + ((fill + t).clamp(max=w),)
         pad = -t % w
         q, k = self.rope(q, w), self.rope(torch.cat([keys.to(k.dtype), k], dim=2), 0)
         v = torch.cat([values.to(v.dtype), v], dim=2)
@@ -299,64 +298,88 @@ class Macchiato(Mixer):
         allowed = near[None, None, None] & real[:, None, :, None, :]
         s = self.scores(q, k).masked_fill(~allowed, float("-inf"))
         y = torch.matmul(torch.softmax(s, dim=-1).to(v.dtype), v)
-        return y.reshape(b, h, n * w, dh)[:, :, :t]
+        return y.reshape(b, h, n * w, dh)[:, :, :t], new
 
-    def forward(self, x, state):
-        p, k, v, ql, kl, cache = self.project(x, state)
-        keys, values, fill = state[3:6]
-        local = self.local(ql, kl, v, keys, values, fill)
-        y, new = scan(p[..., 1:], k, v, state[:3], self.chunk, self.dtype, self.climbs)
-        y = wide(p[..., :1]).to(y.dtype) * local + y
-        t, w = x.shape[1], self.window
-        held = tuple(torch.cat([old.to(z.dtype), z], dim=2)[:, :, t:].to(old.dtype)
-                     for old, z in ((keys, kl), (values, v)))
-        new = new + held + ((fill + t).clamp(max=w),)
-        return self.linear(self.o, merge_heads(y)), tuple(s.detach() for s in new + cache)
-
-    def step(self, x, state):
-        p, k, v, ql, kl, cache = self.project(x.unsqueeze(1), state)
-        keys, values, fill = state[3:6]
+    def local_step(self, q, k, v, state):
+        keys, values, fill = state
         w = self.window
-        keys_all = torch.cat([keys.to(kl.dtype), kl], dim=2)             # w remembered tokens and this one
+        keys_all = torch.cat([keys.to(k.dtype), k], dim=2)               # w remembered tokens and this one
         values_all = torch.cat([values.to(v.dtype), v], dim=2)
-        s = self.scores(self.rope(ql, w), self.rope(keys_all, 0))
-        index = torch.arange(w + 1, device=x.device)
+        s = self.scores(self.rope(q, w), self.rope(keys_all, 0))
+        index = torch.arange(w + 1, device=q.device)
         allowed = (index[None] >= w - fill[:, None]) & (index[None] > w - self.span)
         s = s.masked_fill(~allowed[:, None, None], float("-inf"))
-        local = torch.matmul(torch.softmax(s, dim=-1).to(v.dtype), values_all)[:, :, 0]
+        y = torch.matmul(torch.softmax(s, dim=-1).to(v.dtype), values_all)[:, :, 0]
+        return y, (keys_all[:, :, 1:].to(keys.dtype), values_all[:, :, 1:].to(values.dtype), (fill + 1).clamp(max=w))
+
+    def forward(self, x, state):
+        y, new = self.local(*self.project_local(x, x), state)
+        return self.linear(self.o, merge_heads(y)), tuple(s.detach() for s in new)
+
+    def step(self, x, state):
+        x = x.unsqueeze(1)
+        y, new = self.local_step(*self.project_local(x, x), state)
+        return self.linear(self.o, y.flatten(1)), new
+
+
+class Macchiato(Window):
+    """Latent attention whose query softmax has one more entry: softmax attention over the last few tokens."""
+
+    def make_latents(self, d, n):
+        self.q, self.k = nn.Linear(d, n, bias=False), nn.Linear(d, n, bias=False)
+        self.v, self.gate = nn.Linear(d, d, bias=False), nn.Linear(d, self.heads, bias=False)
+
+    def initial_state(self, batch, device, dtype):
+        return (self.latent_state(batch, device, dtype) + super().initial_state(batch, device, dtype)
+                + self.conv_state(batch, device, dtype))
+
+    def project(self, x, state):
+        xq, xv, xl, cache = self.feeds(x, state)
+        q = wide(split_heads(self.linear(self.q, xq), self.heads))
+        g = wide(self.linear(self.gate, xq)).transpose(1, 2).unsqueeze(-1)
+        p = torch.softmax(torch.cat([g, q], dim=-1) * self.cfg.score_scale, dim=-1)
+        k = self.effective_keys(split_heads(self.linear(self.k, xq), self.heads))
+        return (p, k, *self.project_local(xl, xv), cache)
+
+    def forward(self, x, state):
+        p, k, ql, kl, v, cache = self.project(x, state)
+        local, held = self.local(ql, kl, v, state[3:6])
+        y, new = scan(p[..., 1:], k, v, state[:3], self.chunk, self.dtype, self.climbs)
+        y = wide(p[..., :1]).to(y.dtype) * local + y
+        return self.linear(self.o, merge_heads(y)), tuple(s.detach() for s in new + held + cache)
+
+    def step(self, x, state):
+        p, k, ql, kl, v, cache = self.project(x.unsqueeze(1), state)
+        local, held = self.local_step(ql, kl, v, state[3:6])
         y, new = scan_step(p[:, :, 0, 1:], k[:, :, 0], wide(v[:, :, 0]), state[:3])
         y = p[:, :, 0, :1] * local + y
-        new = new + (keys_all[:, :, 1:].to(keys.dtype), values_all[:, :, 1:].to(values.dtype),
-                     (fill + 1).clamp(max=w))
-        return self.linear(self.o, y.flatten(1)), new + cache
+        return self.linear(self.o, y.flatten(1)), new + held + cache
 
 
 class StandardAttention(nn.Module):
-    """Softmax attention over everything seen, with rotary positions: the model to compare with, never shipped."""
+    """Softmax attention over everything seen: a baseline."""
+    sees_ahead = False
 
     def __init__(self, cfg):
         super().__init__()
-        self.cfg, self.heads = cfg, cfg.num_attention_heads
+        d = cfg.hidden_size
+        self.heads, self.dh = cfg.num_attention_heads, d // cfg.num_attention_heads
         self.dtype, self.chunk, self.climbs = torch.float32, 64, []
-        self.dh = cfg.hidden_size // self.heads
-        self.rope = Rope(self.dh, cfg.rope_theta, cfg.rope_style)
-        self.qkv = nn.Linear(cfg.hidden_size, 3 * cfg.hidden_size, bias=False)
-        self.o = nn.Linear(cfg.hidden_size, cfg.hidden_size, bias=False)
+        self.q, self.k, self.v, self.o = (nn.Linear(d, d, bias=False) for _ in range(4))
 
     def initial_state(self, batch, device, dtype):
         empty = torch.zeros(batch, self.heads, 0, self.dh, device=device, dtype=dtype)
         return (empty, empty)
 
     def forward(self, x, state):
-        q, k, v = (split_heads(z, self.heads) for z in
-                   F.linear(x.to(self.dtype), self.qkv.weight.to(self.dtype)).chunk(3, dim=-1))
+        x = x.to(self.dtype)
+        q, k, v = (split_heads(F.linear(x, m.weight.to(self.dtype)), self.heads) for m in (self.q, self.k, self.v))
         k, v = (torch.cat([old.to(z.dtype), z], dim=2) for old, z in zip(state, (k, v)))
         total, t = k.shape[2], x.shape[1]
-        rq, rk = self.rope(q, total - t), self.rope(k, 0)
         if total == t and hasattr(F, "scaled_dot_product_attention"):
-            y = F.scaled_dot_product_attention(rq, rk, v, is_causal=True)
+            y = F.scaled_dot_product_attention(q, k, v, is_causal=True)
         else:
-            s = wide(torch.matmul(rq, rk.transpose(2, 3))) / math.sqrt(self.dh)
+            s = wide(torch.matmul(q, k.transpose(2, 3))) / math.sqrt(self.dh)
             allowed = torch.ones(t, total, dtype=torch.bool, device=x.device).tril(total - t)
             y = torch.matmul(torch.softmax(s.masked_fill(~allowed, float("-inf")), dim=-1).to(v.dtype), v)
         return F.linear(merge_heads(y), self.o.weight.to(self.dtype)), (k.detach(), v.detach())
@@ -364,6 +387,3 @@ class StandardAttention(nn.Module):
     def step(self, x, state):
         y, state = self.forward(x.unsqueeze(1), state)
         return y[:, 0], state
-
-
-MIXERS = {"latte_causal": Latte, "macchiato": Macchiato, "standard_causal": StandardAttention}

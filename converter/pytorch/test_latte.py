@@ -11,14 +11,15 @@ import torch
 import data
 import evaluate
 import folder
-from latte import LatteConfig, LatteForCausalLM
+from config import LatteConfig
+from latte import LatteModel
 from make_fixtures import CASES, BYTES, randomise
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 
 
 def model_of(name, dtype=torch.float64):
-    model = LatteForCausalLM(LatteConfig.from_dict({**BYTES, **CASES[name][0]})).eval()
+    model = LatteModel(LatteConfig.from_dict({**BYTES, **CASES[name][0]})).eval()
     randomise(model, torch.Generator().manual_seed(5))
     return model.double() if dtype == torch.float64 else model
 
@@ -87,7 +88,7 @@ def test_forgetting_rows():
 @torch.no_grad()
 def test_standard_attention_streams():
     cfg = LatteConfig(260, 48, 2, 3, 48, mixer="standard_causal", intermediate_size=64)
-    model = LatteForCausalLM(cfg)
+    model = LatteModel(cfg)
     randomise(model, torch.Generator().manual_seed(6))
     model = model.eval().double()
     ids = torch.randint(0, 256, (2, 20), generator=torch.Generator().manual_seed(7))

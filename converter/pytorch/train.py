@@ -22,7 +22,8 @@ import data
 import evaluate
 import folder
 import optim
-from latte import LatteConfig, LatteForCausalLM, parameter_count
+from config import LatteConfig
+from latte import LatteModel, parameter_count
 
 
 def arguments():
@@ -35,7 +36,7 @@ def arguments():
     a.add_argument("--cache", help="file that keeps the encoded training text between runs")
     a.add_argument("--prepare-only", action="store_true", help="stop after tokenizer and encoding")
     # shape
-    a.add_argument("--mixer", default="macchiato", choices=["macchiato", "latte_causal", "standard_causal"])
+    a.add_argument("--mixer", default="macchiato", choices=["macchiato", "latte_causal", "window", "standard_causal"])
     a.add_argument("--width", type=int, default=384)
     a.add_argument("--layers", type=int, default=8)
     a.add_argument("--heads", type=int, default=6)
@@ -119,7 +120,7 @@ def build(a, eot):
     cfg = LatteConfig(vocab_size=vocab, hidden_size=a.width, num_hidden_layers=a.layers, num_attention_heads=a.heads,
                       num_latents=a.latents, intermediate_size=a.ff, mixer=a.mixer, window=a.window,
                       bos_token_id=eot, eos_token_id=eot, **conv)
-    return LatteForCausalLM(cfg).to(a.device)
+    return LatteModel(cfg).to(a.device)
 
 
 def compile_parts(model):
@@ -166,7 +167,7 @@ def evaluation(model, a, path):
     """Bits per byte of the validation text in float32, on a copy that is not compiled."""
     was = torch.backends.cuda.matmul.allow_tf32
     torch.backends.cuda.matmul.allow_tf32 = False
-    plain = LatteForCausalLM(model.cfg).to(a.device).eval()
+    plain = LatteModel(model.cfg).to(a.device).eval()
     plain.load_state_dict(model.state_dict())
     ids, eot, size = data.load_corpus([a.valid], path, None)
     out = {"valid_window": evaluate.bits_per_byte(plain, ids, eot, size, length=1024)[0]}
@@ -232,7 +233,7 @@ def train(a):
     batches = Batches(loader, a.device, a.rank, a.world)
     torch.manual_seed(a.seed + a.rank)              # weights are the same everywhere, dropout is not
     with torch.no_grad():                           # fills the rotation tables, which compiled code then only reads
-        model.hidden(torch.zeros(1, a.length, dtype=torch.int64, device=a.device))
+        model.encode(torch.zeros(1, a.length, dtype=torch.int64, device=a.device))
     carry = a.mixer != "standard_causal"
     state, step, spent = None, 0, 0.0
     saved = os.path.join(a.out, "checkpoint.pt")
@@ -245,7 +246,7 @@ def train(a):
     while not done:
         x, y, fresh = batches.next()
         state = model.reset_rows(state, fresh) if carry else None
-        h, state = model.hidden(x, state)
+        h, state = model.encode(x, state)
         loss = loss_of(h, model.embed.weight, y, torch.bfloat16 if fast else torch.float32)
         loss.backward()
         if a.world > 1:

@@ -9,6 +9,7 @@
 #include "platforms/cli/interrupt.h"
 #include "platforms/cli/json.h"
 #include "platforms/cli/options.h"
+#include "platforms/cli/task.h"
 #include "platforms/cli/terminal.h"
 #include "platforms/cli/version.h"
 
@@ -121,9 +122,12 @@ Outcome Bench::measure_load() {
     if (!opened.model) return opened.outcome;
     model_ = std::move(opened.model);
     const ModelInfo& info = model_->info();
-    if (info.vocab_size == 0 || info.outputs != info.vocab_size) {
-      return {kExitUnsupported,
-              options_.model + ": not a language model; bench measures those only"};
+    const Outcome head = check_head(*model_, options_.model, "bench", {OutputKind::kLanguage});
+    if (head.exit_code != kExitOk) return head;
+    if (!info.causal || info.reads_memory) {
+      return {kExitUnsupported, options_.model +
+                                    ": `moka bench` needs a causal language model that " +
+                                    "reads one sequence"};
     }
     SamplerOptions greedy;
     greedy.temperature = 0.0f;

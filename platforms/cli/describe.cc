@@ -1,5 +1,7 @@
 #include "platforms/cli/describe.h"
 
+#include <algorithm>
+
 #include "platforms/cli/terminal.h"
 #include "runtime/features.h"
 
@@ -62,6 +64,24 @@ std::string pooling_words(Pooling pooling) {
   return "";
 }
 
+std::string padding_words(TokenId pad_id) {
+  return pad_id < 0 ? "" : ", without padding (id " + std::to_string(pad_id) + ")";
+}
+
+// "3 classes (cat, dog, cow)", the first few by name.
+std::string class_words(const ModelSpec& spec, const Linear& projection,
+                        const std::vector<std::string>& labels) {
+  const Tensor* tensor = spec.tensor(projection.weight);
+  const uint64_t count = tensor == nullptr ? labels.size() : tensor->rows();
+  std::string words = with_commas(count) + (count == 1 ? " class" : " classes");
+  constexpr size_t kShown = 6;
+  for (size_t i = 0; i < std::min(kShown, labels.size()); i++) {
+    words += (i == 0 ? " (" : ", ") + labels[i];
+  }
+  if (labels.size() > kShown) words += ", ...";
+  return words + (labels.empty() ? "" : ")");
+}
+
 std::string hidden_width(const ModelSpec& spec, const Linear& linear) {
   const Tensor* tensor = spec.tensor(linear.weight);
   return tensor == nullptr ? "?" : with_commas(tensor->rows());
@@ -85,7 +105,11 @@ std::string norms_words(const Block& block) {
 std::string input_words(const ModelSpec& spec) {
   return std::visit(
       Overload{[](const TokenInput& in) {
-                 return "tokens, vocabulary of " + with_commas(in.vocab_size);
+                 return "tokens, vocabulary of " + with_commas(in.vocab_size) +
+                        (in.image_width == 0
+                             ? ""
+                             : ": grey levels of images of " + std::to_string(in.image_width) +
+                                   " x " + std::to_string(in.image_height));
                },
                [](const FloatInput& in) { return counted(in.features, "number") + " per step"; },
                [](const PixelDenseInput& in) {
@@ -183,21 +207,28 @@ std::string head_words(const ModelSpec& spec) {
             return std::string("language model, one score per token") +
                    (tied ? ", weights shared with the token table" : "");
           },
-          [](const ClassifierHead& head) {
-            return "classifier over " + counted(head.labels.size(), "label") + ", " +
-                   pooling_words(head.pooling);
+          [&](const ClassifierHead& head) {
+            return "classifier, " + class_words(spec, head.projection, head.labels) + ", " +
+                   pooling_words(head.pooling) + padding_words(head.pad_id);
           },
-          [](const PairHead& head) {
-            return "comparison of two texts, " + counted(head.labels.size(), "label") + ", " +
-                   pooling_words(head.pooling);
+          [&](const PairHead& head) {
+            return "comparison of two sequences, " +
+                   class_words(spec, head.projection, head.labels) + ", " +
+                   pooling_words(head.pooling) + padding_words(head.pad_id);
           },
           [](const RegressionHead& head) {
-            return "regression, " + counted(head.outputs, "output") + " per step" +
-                   (head.quantiles.empty() ? ""
-                                           : ", " + counted(head.quantiles.size(), "quantile"));
+            std::string levels;
+            for (const float level : head.quantiles) {
+              levels += (levels.empty() ? " (" : ", ") + float_text(level);
+            }
+            return "forecast, " + counted(head.outputs, "number") + " per step" +
+                   (levels.empty()
+                        ? ", the mean"
+                        : ", " + counted(head.quantiles.size(), "quantile") + levels + ")") +
+                   (head.steps == 1 ? "" : ", " + counted(head.steps, "step") + " at once");
           },
           [](const EmbeddingHead& head) {
-            return "embedding, " + pooling_words(head.pooling) +
+            return "embedding, " + pooling_words(head.pooling) + padding_words(head.pad_id) +
                    (head.unit_length ? ", unit length" : "");
           }},
       spec.head);
@@ -229,10 +260,10 @@ std::string tokenizer_words(const TokenizerSpec& tokenizer) {
   return words;
 }
 
-std::vector<BlockRun> block_runs(const ModelSpec& spec) {
+std::vector<BlockRun> block_runs(const ModelSpec& spec, const std::vector<Block>& blocks) {
   std::vector<BlockRun> runs;
-  for (size_t i = 0; i < spec.blocks.size(); i++) {
-    const Block& block = spec.blocks[i];
+  for (size_t i = 0; i < blocks.size(); i++) {
+    const Block& block = blocks[i];
     BlockRun run{i, i, mixer_words(block.mixer), feed_forward_words(spec, block.feed_forward),
                  norms_words(block)};
     if (!runs.empty() && runs.back().mixer == run.mixer &&
@@ -243,6 +274,31 @@ std::vector<BlockRun> block_runs(const ModelSpec& spec) {
     }
   }
   return runs;
+}
+
+std::string reading_words(const ModelSpec& spec) {
+  bool ahead = std::holds_alternative<PixelConvInput>(spec.input);
+  for (const Block& block : spec.blocks) ahead = ahead || sees_ahead(block.mixer);
+  std::string words = ahead ? "whole sequences; it sees ahead"
+                            : "one step at a time (causal), sequences without an end too";
+  if (std::holds_alternative<PairHead>(spec.head)) {
+    words = ahead ? "two whole sequences; it sees ahead" : "two sequences (causal)";
+  }
+  if (spec.memory) words += "; before that a memory, a second sequence that it answers from";
+  return words;
+}
+
+std::vector<std::string> labels_of(const ModelSpec& spec) {
+  if (const auto* head = std::get_if<ClassifierHead>(&spec.head)) return head->labels;
+  if (const auto* head = std::get_if<PairHead>(&spec.head)) return head->labels;
+  return {};
+}
+
+TokenId pad_id_of(const ModelSpec& spec) {
+  if (const auto* head = std::get_if<ClassifierHead>(&spec.head)) return head->pad_id;
+  if (const auto* head = std::get_if<PairHead>(&spec.head)) return head->pad_id;
+  if (const auto* head = std::get_if<EmbeddingHead>(&spec.head)) return head->pad_id;
+  return -1;
 }
 
 uint64_t count_parameters(const ModelSpec& spec) {

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "moka/tokenizer.h"
 #include "runtime/model_spec.h"
 
 namespace moka::cli {
@@ -26,7 +27,13 @@ struct BlockRun {
   size_t first = 0, last = 0;
   std::string mixer, feed_forward, norms;
 };
-std::vector<BlockRun> block_runs(const ModelSpec& spec);
+std::vector<BlockRun> block_runs(const ModelSpec& spec, const std::vector<Block>& blocks);
+
+// How a sequence is given to the model: "one step at a time; ...".
+std::string reading_words(const ModelSpec& spec);
+// Names of the classes, those that the file holds; padding id of a head that pools, -1 for none.
+std::vector<std::string> labels_of(const ModelSpec& spec);
+TokenId pad_id_of(const ModelSpec& spec);
 
 // Numbers in all tensors, each counted once.
 uint64_t count_parameters(const ModelSpec& spec);

@@ -8,6 +8,7 @@
 #include "platforms/cli/interrupt.h"
 #include "platforms/cli/json.h"
 #include "platforms/cli/options.h"
+#include "platforms/cli/task.h"
 #include "platforms/cli/terminal.h"
 
 namespace moka::cli {
@@ -33,6 +34,12 @@ Outcome eval(const EvalOptions& options) {
   OpenedModel opened = open_model(options.model, options.threads);
   if (!opened.model) return opened.outcome;
   const Model& model = *opened.model;
+  const Outcome head = check_head(model, options.model, "eval", {OutputKind::kLanguage});
+  if (head.exit_code != kExitOk) return head;
+  if (!model.info().causal || model.info().reads_memory) {
+    return {kExitUnsupported, options.model + ": `moka eval` needs a causal language model that " +
+                                  "reads one sequence"};
+  }
   if (!model.has_tokenizer()) {
     return {kExitUnsupported,
             options.model + ": the model has no tokenizer, so it cannot read text"};

@@ -126,13 +126,19 @@ void add_metadata(const ModelSpec& spec, Page* page) {
 
 void add_architecture(const ModelSpec& spec, Page* page) {
   page->line("input", input_words(spec));
+  page->line("reads", reading_words(spec));
   page->line("positions", positions_words(spec.positions));
   page->line("width", with_commas(spec.width));
-  for (const BlockRun& run : block_runs(spec)) {
-    page->line(spec.blocks.size() > 1 ? layers_words(run.first, run.last) : "layer", run.mixer);
-    page->line("", "feed-forward: " + run.feed_forward);
-    page->line("", "norms: " + run.norms);
-  }
+  const auto add_blocks = [&](const std::vector<Block>& blocks, const std::string& where) {
+    for (const BlockRun& run : block_runs(spec, blocks)) {
+      page->line(blocks.size() > 1 ? layers_words(run.first, run.last) : "layer",
+                 where + run.mixer);
+      page->line("", "feed-forward: " + run.feed_forward);
+      page->line("", "norms: " + run.norms);
+    }
+  };
+  if (spec.memory) add_blocks(spec.memory->blocks, "of the memory: ");
+  add_blocks(spec.blocks, "");
   page->line("final norm", norm_words(spec.final_norm));
   page->line("head", head_words(spec));
   page->line("tokenizer", spec.tokenizer ? tokenizer_words(*spec.tokenizer) : "none");
@@ -152,8 +158,21 @@ void add_memory(const Inspection& in, Page* page) {
   part("latents", m.latents);
   part("windows", m.windows);
   part("recurrent fronts", m.fronts);
-  page->line("state", with_commas(m.state) + " bytes per session, after any number of tokens" +
-                          (parts.empty() ? "" : " (" + parts + ")"));
+  part("pooling", m.pooling);
+  if (!parts.empty()) parts = " (" + parts + ")";
+  if (m.whole) {
+    page->line("state", "none is kept: while a sequence is read, " + with_commas(m.per_step) +
+                            " bytes for each of its steps");
+  } else if (m.per_token != 0) {
+    page->line(
+        "state",
+        "grows: " + with_commas(m.per_token) + " bytes for each token read" +
+            (m.state == 0 ? "" : ", and " + with_commas(m.state) + " bytes per session" + parts) +
+            "; softmax attention keeps every token");
+  } else {
+    page->line("state",
+               with_commas(m.state) + " bytes per session, after any number of tokens" + parts);
+  }
   page->line("memory", "about " + bytes_words(m.weights + m.state) + " to run: weights " +
                            bytes_words(m.weights) + ", state " + bytes_words(m.state) +
                            ", and some MB of working memory");
@@ -200,6 +219,18 @@ std::string page_of(const Inspection& in, bool tensors) {
     page.add(tensor_table(spec, terminal ? width : 0));
   }
   return printable(page.text());
+}
+
+Json blocks_json(const ModelSpec& spec, const std::vector<Block>& blocks) {
+  Json json = Json::array();
+  for (const BlockRun& run : block_runs(spec, blocks)) {
+    json.push_back({{"first", run.first},
+                    {"last", run.last},
+                    {"mixer", run.mixer},
+                    {"feed_forward", run.feed_forward},
+                    {"norms", run.norms}});
+  }
+  return json;
 }
 
 Json metadata_json(const Metadata& m) {
@@ -254,23 +285,20 @@ Json json_of(const Inspection& in) {
   json["layers"] = spec.blocks.size();
   json["input"] = input_words(spec);
   json["positions"] = positions_words(spec.positions);
-  json["blocks"] = Json::array();
-  for (const BlockRun& run : block_runs(spec)) {
-    json["blocks"].push_back({{"first", run.first},
-                              {"last", run.last},
-                              {"mixer", run.mixer},
-                              {"feed_forward", run.feed_forward},
-                              {"norms", run.norms}});
-  }
+  json["reads"] = reading_words(spec);
+  json["blocks"] = blocks_json(spec, spec.blocks);
+  if (spec.memory) json["memory_blocks"] = blocks_json(spec, spec.memory->blocks);
   json["head"] = head_words(spec);
+  if (!labels_of(spec).empty()) json["labels"] = labels_of(spec);
+  if (pad_id_of(spec) >= 0) json["pad_id"] = pad_id_of(spec);
   json["tokenizer"] = spec.tokenizer ? Json(tokenizer_words(*spec.tokenizer)) : Json();
   json["parameters"] = count_parameters(spec);
   json["weight_bytes"] = count_weight_bytes(spec);
   if (in.supported.ok()) {
-    json["state"] = {{"bytes", in.memory.state},
-                     {"latent_bytes", in.memory.latents},
-                     {"window_bytes", in.memory.windows},
-                     {"front_bytes", in.memory.fronts}};
+    json["state"] = {{"bytes", in.memory.state},           {"latent_bytes", in.memory.latents},
+                     {"window_bytes", in.memory.windows},  {"front_bytes", in.memory.fronts},
+                     {"pooling_bytes", in.memory.pooling}, {"bytes_per_token", in.memory.per_token},
+                     {"whole_sequences", in.memory.whole}, {"bytes_per_step", in.memory.per_step}};
     json["memory_bytes_about"] = in.memory.weights + in.memory.state;
   }
   json["tensors"] = Json::array();

@@ -7,13 +7,16 @@
 namespace moka::cli {
 namespace {
 
-// Signal handlers have no other way to reach the verb; both are lock-free.
+// Signal handlers have no other way to reach the verb; all are lock-free.
 std::atomic<int> caught_signal{0};
+std::atomic<bool> stop{false};
 std::atomic<Session*> running_session{nullptr};
-static_assert(std::atomic<int>::is_always_lock_free && std::atomic<Session*>::is_always_lock_free);
+static_assert(std::atomic<int>::is_always_lock_free && std::atomic<bool>::is_always_lock_free &&
+              std::atomic<Session*>::is_always_lock_free);
 
 void on_signal(int number) {
   caught_signal.store(number);
+  stop.store(true);
   Session* session = running_session.load();
   if (session != nullptr) session->cancel();
 }
@@ -38,6 +41,8 @@ void install_signal_handlers() {
 }
 
 int interrupt_signal() { return caught_signal.load(); }
+
+const std::atomic<bool>* interrupt_flag() { return &stop; }
 
 HoldSignals::HoldSignals() {
   sigset_t held;

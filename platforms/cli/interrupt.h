@@ -5,6 +5,8 @@
 
 #include <signal.h>
 
+#include <atomic>
+
 #include "moka/session.h"
 
 namespace moka::cli {
@@ -16,6 +18,8 @@ void install_signal_handlers();
 // The signal that asked to stop, 0 if none did. Any thread.
 int interrupt_signal();
 inline bool interrupted() { return interrupt_signal() != 0; }
+// Set by the signal, for calls that look at a flag (ReadOptions::cancel).
+const std::atomic<bool>* interrupt_flag();
 
 // While it lives, the caught signals wait, and threads that are started never see them. So handlers
 // run on the main thread only, and a session cannot end while one is looking at it.

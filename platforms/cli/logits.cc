@@ -1,12 +1,14 @@
-// `moka logits`: the scores of every next token, for comparing with a training framework.
+// `moka logits`: a model's rows of output, for comparing with a training framework.
 #include <unistd.h>
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "converter/npy.h"
 #include "moka/moka.h"
+#include "platforms/cli/batch.h"
 #include "platforms/cli/interrupt.h"
 #include "platforms/cli/json.h"
 #include "platforms/cli/options.h"
@@ -15,76 +17,147 @@
 namespace moka::cli {
 namespace {
 
-constexpr size_t kSlice = 1024;  // tokens between two looks at the progress bar
-
 const char kDescription[] =
-    "Reads token ids, an int32 or int64 array of shape (B, T) or (T), from a NumPy file, and "
-    "writes the logits as float32 of shape (B, T, V) or (T, V). Each row of ids is a sequence "
-    "that starts from an empty memory; no token is put before it. The output appears when it is "
-    "complete; its size does not need memory.";
+    "Reads sequences from a NumPy file and writes the model's output for them as float32, one of "
+    "the three as the model needs it (`moka inspect` tells):\n"
+    "  --ids      int32 or int64 token ids, (B, T) or (T)\n"
+    "  --pixels   grey values, (B, T), (B, T, 1) or (B, H, W), before the model's own scaling\n"
+    "  --values   numbers in the units of the data, (B, T, F)\n"
+    "Models that compare two sequences take (B, 2, T) or (2, T), and so on; B may be left out.\n\n"
+    "The output is (B, T, V) for language models, forecasters and models without a head, and "
+    "(B, C) for those that pool a sequence: classifiers, comparisons, embeddings. Each sequence "
+    "starts from an empty memory, and no token is put before it. Ids equal to the padding id of "
+    "a model that pools are left out. The output appears when it is complete; its size does not "
+    "need memory.";
 
 const char kExamples[] =
     "  moka logits model.moka --ids ids.npy -o logits.npy\n"
+    "  moka logits digits.moka --pixels images.npy -o logits.npy\n"
     "  python3 -c 'import numpy as n; n.save(\"ids.npy\", n.array([[1, 2, 3]]))'\n";
 
 struct LogitsOptions {
-  std::string model, ids, output;
+  std::string model, output;
+  std::string ids, pixels, values;
+  std::string memory_ids, memory_values;
   bool force = false;
   bool json = false;
   int threads = 0;
 };
 
-struct Sequences {
-  std::vector<TokenId> ids;  // row after row
-  size_t count = 0, length = 0;
-  std::vector<uint64_t> shape;
-};
+const char* option_for(InputKind kind) {
+  switch (kind) {
+    case InputKind::kTokens: return "--ids";
+    case InputKind::kPixels: return "--pixels";
+    case InputKind::kValues: return "--values";
+  }
+  return "--ids";
+}
 
-Outcome read_sequences(const std::string& path, const ModelInfo& info, Sequences* sequences) {
+// The file of the option that goes with what the model reads; the others must not be there.
+Outcome choose_file(const LogitsOptions& o, const ModelInfo& info, std::string* path) {
+  const std::pair<const char*, const std::string*> given[] = {
+      {"--ids", &o.ids}, {"--pixels", &o.pixels}, {"--values", &o.values}};
+  const std::string right = option_for(info.input);
+  for (const auto& [name, file] : given) {
+    if (file->empty()) continue;
+    if (!path->empty()) return Outcome::usage("--ids, --pixels and --values exclude each other");
+    *path = *file;
+    if (name != right) {
+      return Outcome::usage(
+          std::string(name) + ": this model reads " + reads_words(info) +
+          (info.input == InputKind::kTokens && info.image_width != 0 ? ", as token ids" : "") +
+          ": give " + right);
+    }
+  }
+  if (!path->empty()) return {};
+  return Outcome::usage("this model reads " + reads_words(info) + ": give " + right);
+}
+
+// The memory, where the model reads one; a batch of one sequence serves all.
+Outcome read_memory(const LogitsOptions& o, const Model& model, size_t sequences,
+                    std::optional<Batch>* memory) {
+  const std::string& path = o.memory_ids.empty() ? o.memory_values : o.memory_ids;
+  ModelInfo info = model.info();
+  const bool ids = info.input == InputKind::kTokens;
+  const std::string right = ids ? "--memory-ids" : "--memory-values";
+  if (path.empty() && !info.reads_memory) return {};
+  if (!info.reads_memory) {
+    return Outcome::usage(std::string(o.memory_ids.empty() ? "--memory-values" : "--memory-ids") +
+                          ": this model reads one sequence and no memory");
+  }
+  if (path.empty() || (ids ? o.memory_ids : o.memory_values).empty()) {
+    return Outcome::usage("this model answers from a second sequence of " + reads_words(info) +
+                          ": give it with " + right);
+  }
   MOKA_ASSIGN_OR_RETURN(const NpyArray array, read_npy(path));
-  sequences->shape = array.shape;
-  if (array.shape.empty() || array.shape.size() > 2 || array.elements() == 0) {
-    return {kExitFailure, path + ": the shape of the ids must be (B, T) or (T), with no extent 0"};
+  info.output = OutputKind::kHidden;  // one sequence each
+  Result<Batch> batch = batch_of(array, info, path);
+  if (!batch.ok()) return batch.status();
+  if (batch.value().sequences != 1 && batch.value().sequences != sequences) {
+    return {kExitFailure, path + ": " + std::to_string(batch.value().sequences) + " memories for " +
+                              std::to_string(sequences) +
+                              " sequences; give one for each, or one for all"};
   }
-  Result<std::vector<int32_t>> ids = array.to_int32();
-  if (!ids.ok()) return {kExitFailure, path + ": " + ids.status().message()};
-  sequences->ids = std::move(ids).value();
-  sequences->length = static_cast<size_t>(array.shape.back());
-  sequences->count = sequences->ids.size() / sequences->length;
-  // All of them before the work begins, with their place.
-  for (size_t i = 0; i < sequences->ids.size(); i++) {
-    const TokenId id = sequences->ids[i];
-    if (id >= 0 && static_cast<uint32_t>(id) < info.vocab_size) continue;
-    const std::string column = std::to_string(i % sequences->length);
-    const std::string place =
-        array.shape.size() == 1 ? column : std::to_string(i / sequences->length) + ", " + column;
-    return {kExitFailure, path + ": ids[" + place + "] is " + std::to_string(id) +
-                              "; this model's ids are 0 to " + std::to_string(info.vocab_size - 1)};
-  }
-  if (info.position_limit != 0 && sequences->length > info.position_limit) {
-    return {kExitFailure, path + ": sequences of " + with_commas(sequences->length) +
-                              " tokens; the model reads at most " +
-                              with_commas(info.position_limit)};
-  }
+  *memory = std::move(batch).value();
   return {};
 }
 
-Status write_sequence(Session& session, Span<const TokenId> ids, size_t row_size, NpyWriter& writer,
-                      Progress& bar, uint64_t done) {
-  session.reset();
-  const LogitsSink sink = [&](size_t, size_t rows, const float* logits, size_t stride) {
-    for (size_t row = 0; row < rows; row++) {
-      MOKA_RETURN_IF_ERROR(writer.write(Span<const float>(logits + row * stride, row_size)));
+bool pools(const ModelInfo& info) {
+  return info.output == OutputKind::kClassifier || info.output == OutputKind::kPair ||
+         info.output == OutputKind::kEmbedding;
+}
+
+class LogitsRun {
+ public:
+  LogitsRun(const Model& model, const Batch& batch, const std::optional<Batch>& memory,
+            NpyWriter& writer)
+      : model_(model), batch_(batch), memory_(memory), writer_(writer) {}
+
+  Status run() {
+    const size_t each = model_.info().output == OutputKind::kPair ? 2 : 1;
+    const size_t count = batch_.sequences / each;
+    const uint64_t work = uint64_t{batch_.steps} * each;
+    Progress bar("computing", work * count, "steps");
+    for (size_t i = 0; i < count; i++) {
+      ReadOptions options;
+      options.cancel = interrupt_flag();
+      options.progress = [&](double share) {
+        bar.update(work * i + static_cast<uint64_t>(share * static_cast<double>(work)));
+      };
+      if (memory_) options.memory = memory_->sequence(memory_->sequences == 1 ? 0 : i);
+      const Status status = each == 2 ? pair(i, options) : sequence(i, options);
+      if (!status.ok() && status.code() != StatusCode::kCancelled && count > 1) {
+        return Status(status.code(), "sequence " + std::to_string(i) + ": " + status.message());
+      }
+      MOKA_RETURN_IF_ERROR(status);
     }
     return Status();
-  };
-  for (size_t at = 0; at < ids.size(); at += kSlice) {
-    const size_t count = std::min(kSlice, ids.size() - at);
-    MOKA_RETURN_IF_ERROR(session.append(ids.subspan(at, count), sink));
-    bar.update(done + at + count);
   }
-  return {};
-}
+
+ private:
+  Status pair(size_t index, const ReadOptions& options) {
+    MOKA_ASSIGN_OR_RETURN(
+        const std::vector<float> row,
+        read_pair(model_, batch_.sequence(2 * index), batch_.sequence(2 * index + 1), options));
+    return writer_.write(row);
+  }
+
+  Status sequence(size_t index, const ReadOptions& options) {
+    const size_t size = model_.info().outputs;
+    const LogitsSink sink = [&](size_t, size_t rows, const float* logits, size_t stride) {
+      for (size_t row = 0; row < rows; row++) {
+        MOKA_RETURN_IF_ERROR(writer_.write(Span<const float>(logits + row * stride, size)));
+      }
+      return Status();
+    };
+    return read_sequence(model_, batch_.sequence(index), sink, options);
+  }
+
+  const Model& model_;
+  const Batch& batch_;
+  const std::optional<Batch>& memory_;
+  NpyWriter& writer_;
+};
 
 Outcome logits(const LogitsOptions& options) {
   if (!options.force && ::access(options.output.c_str(), F_OK) == 0) {
@@ -92,35 +165,32 @@ Outcome logits(const LogitsOptions& options) {
   }
   OpenedModel opened = open_model(options.model, options.threads);
   if (!opened.model) return opened.outcome;
-  const ModelInfo& info = opened.model->info();
-  if (info.vocab_size == 0) {
-    return {kExitUnsupported, options.model + ": the model does not read token ids"};
-  }
-  Sequences sequences;
-  Outcome outcome = read_sequences(options.ids, info, &sequences);
+  const Model& model = *opened.model;
+  const ModelInfo& info = model.info();
+  std::string path;
+  Outcome outcome = choose_file(options, info, &path);
+  if (outcome.exit_code != kExitOk) return outcome;
+  MOKA_ASSIGN_OR_RETURN(const NpyArray array, read_npy(path));
+  MOKA_ASSIGN_OR_RETURN(const Batch batch, batch_of(array, info, path));
+  const size_t count = batch.sequences / (info.output == OutputKind::kPair ? 2 : 1);
+  std::optional<Batch> memory;
+  outcome = read_memory(options, model, count, &memory);
   if (outcome.exit_code != kExitOk) return outcome;
 
-  std::vector<uint64_t> shape = sequences.shape;
+  std::vector<uint64_t> shape;
+  if (batch.batched) shape.push_back(count);
+  if (!pools(info)) shape.push_back(batch.steps);
   shape.push_back(info.outputs);
   Result<NpyWriter> writer = NpyWriter::create(options.output, shape);
   if (!writer.ok()) return Outcome::failure(writer.status());
-  MOKA_ASSIGN_OR_RETURN(Session session, opened.model->new_session());
-  const CancelOnInterrupt cancel(&session);
-  {
-    Progress bar("computing", sequences.ids.size(), "tokens");
-    for (size_t i = 0; i < sequences.count; i++) {
-      const size_t first = i * sequences.length;
-      const Span<const TokenId> ids(sequences.ids.data() + first, sequences.length);
-      const Status status = write_sequence(session, ids, info.outputs, writer.value(), bar, first);
-      if (!status.ok())
-        return status.code() == StatusCode::kIo ? Outcome::failure(status) : Outcome(status);
-    }
-  }
+  const Status status = LogitsRun(model, batch, memory, writer.value()).run();
+  if (!status.ok())
+    return status.code() == StatusCode::kIo ? Outcome::failure(status) : Outcome(status);
   const Status finished = writer.value().finish();
   if (!finished.ok()) return Outcome::failure(finished);
 
   std::string words;
-  for (uint64_t extent : shape) words += (words.empty() ? "" : ", ") + std::to_string(extent);
+  for (const uint64_t extent : shape) words += (words.empty() ? "" : ", ") + std::to_string(extent);
   if (options.json) {
     write_output(
         json_document({{"output", options.output}, {"shape", shape}, {"dtype", "float32"}}));
@@ -134,16 +204,24 @@ Outcome logits(const LogitsOptions& options) {
 
 Verb add_logits(CLI::App& moka) {
   auto options = std::make_shared<LogitsOptions>();
-  CLI::App* app = add_verb(moka, "logits", "Write the logits of given token ids as a NumPy file",
-                           kDescription, kExamples);
-  add_model_argument(app, &options->model);
-  app->add_option("--ids", options->ids, "Token ids, a .npy file")->required()->type_name("FILE");
-  app->add_option("-o,--output", options->output, "Where to write the logits, a .npy file")
+  LogitsOptions* o = options.get();
+  CLI::App* app =
+      add_verb(moka, "logits", "Write a model's output as a NumPy file", kDescription, kExamples);
+  add_model_argument(app, &o->model);
+  app->add_option("--ids", o->ids, "Token ids, a .npy file")->type_name("FILE");
+  app->add_option("--pixels", o->pixels, "Grey values of images, a .npy file")->type_name("FILE");
+  app->add_option("--values", o->values, "Numbers, a .npy file")->type_name("FILE");
+  app->add_option("--memory-ids", o->memory_ids,
+                  "Token ids of what the model answers from, one sequence or one for each")
+      ->type_name("FILE");
+  app->add_option("--memory-values", o->memory_values, "The same for models that read numbers")
+      ->type_name("FILE");
+  app->add_option("-o,--output", o->output, "Where to write the output, a .npy file")
       ->required()
       ->type_name("FILE");
-  app->add_flag("--force", options->force, "Replace an existing output");
-  add_threads_option(app, &options->threads);
-  add_json_flag(app, &options->json, "One JSON object on stdout: output, shape, dtype");
+  app->add_flag("--force", o->force, "Replace an existing output");
+  add_threads_option(app, &o->threads);
+  add_json_flag(app, &o->json, "One JSON object on stdout: output, shape, dtype");
   return {app, [options] { return logits(*options); }};
 }
 

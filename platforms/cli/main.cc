@@ -16,6 +16,8 @@ namespace {
 const char kFooter[] =
     "Examples:\n"
     "  moka run stories.moka -p \"Once upon a time\"    # write a text\n"
+    "  moka classify sentiment.moka review.txt        # the class of a text, image, series\n"
+    "  moka forecast weather.moka hourly.csv          # how a series goes on\n"
     "  moka convert my-model/ -o my-model.moka        # trained weights to a model file\n"
     "  moka inspect my-model.moka                     # what is in it, and what it needs\n"
     "  moka run --help                                # all about a verb\n"
@@ -86,8 +88,8 @@ int finish(const std::string& name, const Outcome& outcome) {
 
 int run_command(int argc, char** argv) {
   CLI::App moka(
-      "Runs Latte models: recurrent language models whose memory and speed stay the same however "
-      "long the text.",
+      "Runs Latte models: they write, classify, compare, embed and forecast, and the memory and "
+      "speed of causal ones stay the same however long the text.",
       "moka");
   moka.formatter(std::make_shared<HelpFormatter>());
   moka.set_help_flag("-h,--help", "Show this text");
@@ -95,9 +97,17 @@ int run_command(int argc, char** argv) {
   moka.add_flag("--version", version, "Show version, compiler and compute kernels");
   moka.footer(kFooter);
   moka.require_subcommand(0, 1);
-  const std::vector<Verb> verbs = {add_run(moka),    add_convert(moka), add_inspect(moka),
-                                   add_verify(moka), add_eval(moka),    add_logits(moka),
-                                   add_bench(moka)};
+  std::vector<Verb> verbs;
+  const auto add_group = [&](const char* title, std::initializer_list<Verb (*)(CLI::App&)> group) {
+    for (const auto& add : group) {
+      verbs.push_back(add(moka));
+      verbs.back().app->group(title);
+    }
+  };
+  add_group("Use a model",
+            {add_run, add_classify, add_compare, add_embed, add_score, add_forecast});
+  add_group("Make and check models",
+            {add_convert, add_inspect, add_verify, add_eval, add_logits, add_bench});
 
   const auto chosen = [&]() -> const CLI::App* {
     const std::vector<CLI::App*> parsed = moka.get_subcommands();
@@ -121,9 +131,11 @@ int run_command(int argc, char** argv) {
   for (const Verb& verb : verbs) {
     if (verb.app->parsed()) return finish("moka " + verb.app->get_name(), verb.run());
   }
-  return finish(
-      "moka",
-      Outcome::usage("a verb is needed: run, convert, inspect, verify, eval, logits or bench"));
+  std::string names;
+  for (size_t i = 0; i < verbs.size(); i++) {
+    names += (i == 0 ? "" : i + 1 == verbs.size() ? " or " : ", ") + verbs[i].app->get_name();
+  }
+  return finish("moka", Outcome::usage("a verb is needed: " + names));
 }
 
 }  // namespace

@@ -1,6 +1,7 @@
 #include "platforms/cli/memory.h"
 
 #include <memory>
+#include <vector>
 
 #include "runtime/dense.h"
 #include "runtime/plan.h"
@@ -22,12 +23,20 @@ Result<MemoryNeed> memory_need(const ModelSpec& spec) {
   const Plan plan = make_plan(spec, *weights);
   MemoryNeed need;
   need.state = uint64_t{plan.state_floats} * sizeof(float);
-  for (const BlockPlan& block : plan.blocks) {
-    const LayerStateBytes bytes = layer_state_bytes(block.mixer, plan.width);
+  need.per_token = uint64_t{plan.cache_floats} * sizeof(float);
+  need.whole = plan.whole;
+  if (plan.whole) need.per_step = uint64_t{plan.width} * sizeof(float);
+  std::vector<const BlockPlan*> blocks;
+  for (const BlockPlan& block : plan.blocks) blocks.push_back(&block);
+  for (const BlockPlan& block : plan.memory_blocks) blocks.push_back(&block);
+  for (const BlockPlan* block : blocks) {
+    const LayerStateBytes bytes = layer_state_bytes(block->mixer, plan.width);
     need.latents += bytes.latents;
     need.windows += bytes.window;
     need.fronts += bytes.front;
   }
+  const uint64_t known = need.latents + need.windows + need.fronts;
+  if (plan.head.pooled && need.state > known) need.pooling = need.state - known;
   for (const DenseLayer& layer : weights->layers()) need.weights += packed_bytes(layer);
   for (const Tensor* table : {plan.input.token_table, plan.position_table}) {
     if (table != nullptr) need.weights += table->size + table->scale_size;

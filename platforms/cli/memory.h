@@ -15,6 +15,13 @@ struct MemoryNeed {
   uint64_t latents = 0;  // running maxima, normalisers and sums of latent attention
   uint64_t windows = 0;  // keys and values of the window
   uint64_t fronts = 0;   // recurrences in front of queries and keys
+  uint64_t pooling = 0;  // the running mean of a head that pools
+  // What each token adds: keys and values of softmax attention.
+  uint64_t per_token = 0;
+  // The model sees ahead, so there are no sessions; a sequence needs `per_step` for each step while
+  // it is read.
+  bool whole = false;
+  uint64_t per_step = 0;
   // Weights as the kernels hold them, and tables that stay in the mapped file. Without the
   // padding of the packed form: a few parts in a thousand.
   uint64_t weights = 0;

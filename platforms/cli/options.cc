@@ -22,7 +22,7 @@ const char kExitCodes[] =
     "  1    failure\n"
     "  2    wrong arguments\n"
     "  3    a file is missing, unreadable or corrupt\n"
-    "  4    a valid model that this build cannot run, or of a newer format\n"
+    "  4    a valid model that this verb or build cannot run, or of a newer format\n"
     "  5    out of memory\n"
     "  130  interrupted with Ctrl-C (a second Ctrl-C ends at once)\n";
 
@@ -42,9 +42,9 @@ std::string last_name(const std::string& names) {
 }
 
 std::string section(const std::string& title,
-                    const std::vector<std::pair<std::string, std::string>>& lines, size_t width) {
+                    const std::vector<std::pair<std::string, std::string>>& lines, size_t width,
+                    size_t column = 0) {
   if (lines.empty()) return "";
-  size_t column = 0;
   for (const auto& line : lines) column = std::max(column, line.first.size());
   column = std::min<size_t>(column + 4, 28);
   std::string out = "\n" + title + ":\n";
@@ -154,13 +154,15 @@ OpenedModel open_model(const std::string& path, int threads) {
 std::string HelpFormatter::make_help(const CLI::App* app, std::string name,
                                      CLI::AppFormatMode) const {
   const size_t width = std::min<size_t>(terminal_width(STDOUT_FILENO), 100);
-  std::vector<std::pair<std::string, std::string>> arguments, options, verbs;
+  using Lines = std::vector<std::pair<std::string, std::string>>;
+  Lines arguments, options;
   std::string positionals;
   for (const CLI::Option* option : app->get_options()) {
     std::string title = option_title(option);
     if (option->get_positional()) {
       arguments.emplace_back(title, option->get_description());
-      positionals += " " + title;
+      if (option->get_items_expected_max() > 1) title += "...";
+      positionals += " " + (option->get_required() ? title : "[" + title + "]");
     } else {
       const std::string type = option->get_type_size() == 0 ? "" : option->get_type_name();
       if (!type.empty()) title += " " + type;
@@ -169,15 +171,23 @@ std::string HelpFormatter::make_help(const CLI::App* app, std::string name,
       options.emplace_back(title, option->get_description());
     }
   }
+  std::vector<std::pair<std::string, Lines>> groups;  // of verbs
   for (const CLI::App* verb : app->get_subcommands({})) {
     const std::string text = verb->get_description();
-    verbs.emplace_back(verb->get_name(), text.substr(0, text.find('\n')));
+    if (groups.empty() || groups.back().first != verb->get_group()) {
+      groups.emplace_back(verb->get_group(), Lines());
+    }
+    groups.back().second.emplace_back(verb->get_name(), text.substr(0, text.find('\n')));
   }
   std::string out =
-      "usage: " + name + (verbs.empty() ? "" : " VERB") + positionals + " [options]\n\n";
+      "usage: " + name + (groups.empty() ? "" : " VERB") + positionals + " [options]\n\n";
   out += wrap(app->get_description(), width, 0) + "\n";
-  out += section("Verbs", verbs, width) + section("Arguments", arguments, width) +
-         section("Options", options, width);
+  size_t longest = 0;  // of the names of all groups, so that they stand in one column
+  for (const auto& group : groups) {
+    for (const auto& verb : group.second) longest = std::max(longest, verb.first.size());
+  }
+  for (const auto& [title, verbs] : groups) out += section(title, verbs, width, longest);
+  out += section("Arguments", arguments, width) + section("Options", options, width);
   return out + "\n" + app->get_footer();
 }
 

@@ -25,6 +25,11 @@ struct Verb {
 };
 
 Verb add_run(CLI::App& moka);
+Verb add_classify(CLI::App& moka);
+Verb add_compare(CLI::App& moka);
+Verb add_embed(CLI::App& moka);
+Verb add_score(CLI::App& moka);
+Verb add_forecast(CLI::App& moka);
 Verb add_convert(CLI::App& moka);
 Verb add_inspect(CLI::App& moka);
 Verb add_verify(CLI::App& moka);

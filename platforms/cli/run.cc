@@ -15,6 +15,7 @@
 #include "platforms/cli/interrupt.h"
 #include "platforms/cli/json.h"
 #include "platforms/cli/options.h"
+#include "platforms/cli/task.h"
 #include "platforms/cli/terminal.h"
 
 namespace moka::cli {
@@ -54,6 +55,7 @@ struct RunOptions {
   std::string model;
   std::optional<std::string> prompt;
   std::string prompt_file;
+  std::string memory_file;
   std::optional<uint64_t> count;
   std::optional<float> temperature, top_p, min_p, repeat_penalty;
   std::optional<uint32_t> top_k, repeat_window;
@@ -96,12 +98,14 @@ double rate(uint64_t count, double seconds) {
 // One run: a session, a sampler, and where their text goes.
 class Run {
  public:
-  Run(const Model& model, Session& session, Sampler& sampler, bool json)
+  Run(const Model& model, Session& session, Sampler& sampler, bool json,
+      std::vector<TokenId> memory)
       : model_(model),
         session_(session),
         sampler_(sampler),
         stream_(model.tokenizer()),
-        json_(json) {
+        json_(json),
+        memory_(std::move(memory)) {
     const Tokenizer& tokenizer = model.tokenizer();
     begin_ = tokenizer.bos_id() >= 0 ? tokenizer.bos_id() : tokenizer.eos_id();
   }
@@ -127,6 +131,7 @@ class Run {
   Sampler& sampler_;
   TextStream stream_;
   const bool json_;
+  std::vector<TokenId> memory_;  // what every text answers from; empty for most models
   TokenId begin_ = -1;  // what a text starts with; -1 where the tokenizer has no such token
   bool line_open_ = false;
   Finish finish_ = Finish::kLength;
@@ -157,6 +162,7 @@ Outcome Run::read_prompt(const std::string& text) {
   }
   const Clock::time_point start = Clock::now();
   {
+    if (!memory_.empty()) MOKA_RETURN_IF_ERROR(session_.append_memory(memory_));
     Progress progress("reading the prompt", ids.size(), "tokens");
     for (size_t done = 0; done < ids.size();) {
       const size_t count = std::min(kPromptSlice, ids.size() - done);
@@ -197,6 +203,7 @@ bool Run::emit_end_of_text(TokenId id) {
 
 Status Run::begin_new_text() {
   session_.reset();
+  if (!memory_.empty()) MOKA_RETURN_IF_ERROR(session_.append_memory(memory_));
   return session_.append(Span<const TokenId>(&begin_, 1));
 }
 
@@ -257,6 +264,7 @@ Outcome Run::write_text(const std::optional<uint64_t>& count) {
                      {"decode_seconds", write_seconds_},
                      {"decode_tokens_per_second", rate(written_, write_seconds_)},
                      {"state_bytes", model_.info().state_bytes},
+                     {"state_bytes_per_token", model_.info().state_bytes_per_token},
                      {"threads", model_.info().threads},
                      {"isa", model_.info().isa},
                      {"seed", sampler_.options().seed}}));
@@ -284,7 +292,10 @@ void Run::print_summary() {
        : finish_ == Finish::kPositionLimit ? ", the most that this model reads"
        : finish_ == Finish::kInterrupted   ? ", interrupted"
                                            : ""));
-  say("state    " + bytes_words(info.state_bytes) + ", the same after any number of tokens");
+  say("state    " + bytes_words(info.state_bytes) +
+      (info.state_bytes_per_token == 0
+           ? ", the same after any number of tokens"
+           : ", and " + bytes_words(info.state_bytes_per_token) + " for each token"));
   say("seed     " + std::to_string(sampler_.options().seed) + "  (--seed " +
       std::to_string(sampler_.options().seed) + " writes this text again)");
 }
@@ -304,10 +315,32 @@ Outcome prompt_text(const RunOptions& options, std::string* text) {
   return {};
 }
 
+// The text that the model answers from, for models that read one.
+Outcome read_memory(const RunOptions& options, const Model& model, std::vector<TokenId>* memory) {
+  if (options.memory_file.empty() && !model.info().reads_memory) return {};
+  if (options.memory_file.empty()) {
+    return Outcome::usage("this model answers from a second text: give it with --memory");
+  }
+  if (!model.info().reads_memory) {
+    return Outcome::usage("--memory: this model reads one text and no memory");
+  }
+  Result<std::vector<Sample>> samples = SampleReader(model, false).from_file(options.memory_file);
+  if (!samples.ok()) return samples.status();
+  *memory = std::move(samples.value().front().tokens);
+  return {};
+}
+
 Outcome run(const RunOptions& options) {
   OpenedModel opened = open_model(options.model, options.threads);
   if (!opened.model) return opened.outcome;
   const Model& model = *opened.model;
+  const Outcome head = check_head(model, options.model, "run", {OutputKind::kLanguage});
+  if (head.exit_code != kExitOk) return head;
+  if (!model.info().causal) {
+    return {kExitUnsupported, options.model +
+                                  ": the model sees ahead, so it cannot write a text token by "
+                                  "token; `moka logits` runs it"};
+  }
   if (!model.has_tokenizer()) {
     return {kExitUnsupported, options.model +
                                   ": the model has no tokenizer, so it cannot read text; "
@@ -323,7 +356,10 @@ Outcome run(const RunOptions& options) {
   Outcome outcome = prompt_text(options, &text);
   if (outcome.exit_code != kExitOk) return outcome;
 
-  Run run(model, session, sampler.value(), options.json);
+  std::vector<TokenId> memory;
+  outcome = read_memory(options, model, &memory);
+  if (outcome.exit_code != kExitOk) return outcome;
+  Run run(model, session, sampler.value(), options.json, std::move(memory));
   outcome = run.read_prompt(text);
   if (outcome.exit_code != kExitOk) return outcome;
   outcome = run.write_text(options.count);
@@ -347,6 +383,9 @@ Verb add_run(CLI::App& moka) {
       ->type_name("FILE")
       ->excludes(prompt);
   prompt->take_last()->type_name("TEXT");
+  app->add_option("--memory", o->memory_file,
+                  "The text to answer from, for models that read one first")
+      ->type_name("FILE");
   add_whole(
       app, "-n,--tokens", [o](uint64_t n) { o->count = n; },
       "Write exactly N tokens (default: to the end of the text, at most 512)");

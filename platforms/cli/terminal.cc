@@ -52,6 +52,8 @@ Outcome output_outcome() {
   return {kExitFailure, std::string("standard output: ") + std::strerror(output_error)};
 }
 
+bool output_closed() { return output_error != 0; }
+
 void say(std::string_view words) {
   const std::string line = printable(words) + "\n";
   (void)write_all(STDERR_FILENO, line);  // nobody is left to be told
@@ -105,6 +107,15 @@ std::string short_number(double number) {
   if (size >= 0.9995) return printf_double("%.2f", number);
   if (size >= 0.0001) return printf_double("%.3g", number);
   return printf_double("%.2e", number);
+}
+
+std::string float_text(float value) {
+  char text[32] = "";
+  for (int digits = 6; digits <= 9; digits++) {  // nine always suffice
+    std::snprintf(text, sizeof(text), "%.*g", digits, static_cast<double>(value));
+    if (std::strtof(text, nullptr) == value) break;
+  }
+  return text;
 }
 
 std::string seconds_words(double seconds) {
@@ -224,9 +235,11 @@ void Progress::draw(uint64_t done, double elapsed) {
   const double share =
       total_ == 0 ? 0.0 : std::min(1.0, static_cast<double>(done) / static_cast<double>(total_));
   const double rate = static_cast<double>(done) / elapsed;
-  std::string tail = " " + std::to_string(static_cast<int>(share * 100)) + "%  ";
-  tail += is_bytes ? bytes_words(done) + " of " + bytes_words(total_)
-                   : with_commas(done) + " of " + with_commas(total_) + " " + unit_;
+  const bool endless = total_ == 0;  // a pipe
+  std::string tail = endless ? "  " : " " + std::to_string(static_cast<int>(share * 100)) + "%  ";
+  tail += is_bytes ? bytes_words(done) : with_commas(done);
+  if (!endless) tail += " of " + (is_bytes ? bytes_words(total_) : with_commas(total_));
+  if (!is_bytes) tail += " " + unit_;
   tail += is_bytes ? "  " + bytes_words(static_cast<uint64_t>(rate)) + "/s"
                    : "  " + short_number(rate) + "/s";
   if (done > 0 && done < total_) {
@@ -238,7 +251,7 @@ void Progress::draw(uint64_t done, double elapsed) {
   }
   const size_t width = terminal_width(STDERR_FILENO) - 3;  // room for the echo of ^C
   std::string line = label_ + " ";
-  if (width > line.size() + tail.size() + 12) {
+  if (!endless && width > line.size() + tail.size() + 12) {
     const size_t bar = std::min<size_t>(width - line.size() - tail.size() - 2, 40);
     const auto full = static_cast<size_t>(share * static_cast<double>(bar));
     line += "[" + std::string(full, '#') + std::string(bar - full, '-') + "]";

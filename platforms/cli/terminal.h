@@ -20,6 +20,7 @@ namespace moka::cli {
 // pipe has gone (as in `moka run ... | head`), with a message and exit code 1 otherwise.
 bool write_output(std::string_view text);
 Outcome output_outcome();
+bool output_closed();  // nothing can be written any more
 
 // A line of words on stderr; "\n" is added, and what could steer a terminal is taken out.
 void say(std::string_view words);
@@ -38,6 +39,8 @@ std::string with_commas(uint64_t number);
 std::string bytes_words(uint64_t bytes);
 // Three significant digits, no exponent: "0.0123", "12.3", "1,234"
 std::string short_number(double number);
+// The shortest decimal that reads back as the same float32: "0.1", "-2.5e-07", "nan"
+std::string float_text(float value);
 // "850 us", "12.3 ms", "4.56 s", "3 min 12 s"
 std::string seconds_words(double seconds);
 
@@ -65,7 +68,8 @@ class Table {
 // blink, is redrawn ten times a second at most, and leaves no trace.
 class Progress {
  public:
-  // `unit`: what is counted, in the plural; "bytes" are written with their prefixes.
+  // `unit`: what is counted, in the plural; "bytes" are written with their prefixes. A total of 0 is
+  // not known.
   Progress(std::string label, uint64_t total, std::string unit);
   ~Progress();
   Progress(const Progress&) = delete;

@@ -11,7 +11,8 @@ constexpr size_t kShortPiece = 48;
 
 }  // namespace
 
-bool MergeTable::build(const std::vector<uint32_t>& merges, size_t* repeated) {
+bool MergeTable::build(const std::vector<uint32_t>& merges, size_t* repeated,
+                       const std::vector<uint32_t>* ranks) {
   const size_t count = merges.size() / 3;
   unsigned bits = 1;
   while ((size_t{1} << bits) < 2 * count + 2) ++bits;
@@ -29,7 +30,8 @@ bool MergeTable::build(const std::vector<uint32_t>& merges, size_t* repeated) {
       i = (i + 1) & mask_;
     }
     slots_[i].key = key;
-    slots_[i].merge = {static_cast<uint32_t>(m), merges[3 * m + 2]};
+    const auto rank = ranks != nullptr ? (*ranks)[m] : static_cast<uint32_t>(m);
+    slots_[i].merge = {rank, merges[3 * m + 2]};
   }
   return true;
 }

@@ -1,4 +1,5 @@
-// Byte-pair encoding: from the bytes of one piece of text to ids, by ranked merges of neighbours.
+// Byte-pair encoding: from the bytes or characters of one piece of text to ids, by ranked merges of
+// neighbours.
 #ifndef MOKA_RUNTIME_TEXT_BPE_H_
 #define MOKA_RUNTIME_TEXT_BPE_H_
 
@@ -21,9 +22,11 @@ class MergeTable {
   };
   static constexpr uint32_t kNone = 0xFFFFFFFF;
 
-  // `merges`: (left, right, merged) per merge, best rank first. False: merge `*repeated` is an
+  // `merges`: (left, right, merged) per merge, best rank first. With `ranks`, one per merge, those
+  // are the ranks, and merges of equal rank go from left to right. False: merge `*repeated` is an
   // earlier one again.
-  bool build(const std::vector<uint32_t>& merges, size_t* repeated);
+  bool build(const std::vector<uint32_t>& merges, size_t* repeated,
+             const std::vector<uint32_t>* ranks = nullptr);
 
   Merge find(uint32_t left, uint32_t right) const {
     const uint64_t key = uint64_t{left} << 32 | right;
@@ -51,7 +54,7 @@ class Merger {
  public:
   explicit Merger(const MergeTable& merges) : merges_(merges) {}
 
-  // Replaces `symbols` (ids of single bytes) by what is left when no merge applies: at each turn
+  // Replaces `symbols` (ids of single bytes or characters) by what is left when no merge applies: at each turn
   // the merge of the best rank, the leftmost of equals.
   void merge(std::vector<uint32_t>* symbols);
 

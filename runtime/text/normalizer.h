@@ -8,28 +8,36 @@
 
 #include "moka/status.h"
 #include "runtime/model_spec.h"
+#include "runtime/text/chars_map.h"
 #include "runtime/text/pattern.h"
+#include "runtime/text/piece_trie.h"
+#include "runtime/text/sentence_rules.h"
 
 namespace moka::text {
 
 // Immutable; any thread.
 class TextNormalizer {
  public:
-  // kUnsupported names the rule by its number and kind.
-  static Result<TextNormalizer> create(const std::vector<Normalizer>& rules);
+  // kUnsupported, kCorrupt: name the rule by its number and kind. `kept`, which may be null and
+  // outlives the normalizer, has pieces that SentencePiece's rules leave as they are.
+  static Result<TextNormalizer> create(const std::vector<Normalizer>& rules,
+                                       const PieceTrie* kept = nullptr);
 
   bool empty() const { return steps_.empty(); }
-  // Every step in turn. Bytes that are not UTF-8 pass through.
-  Result<std::string> apply(std::string_view text) const;
+  // Every step in turn. Bytes that are not UTF-8 pass through. Sets `*front_removed`, if given, when
+  // a step leaves out what the text begins with.
+  Result<std::string> apply(std::string_view text, bool* front_removed = nullptr) const;
 
  private:
   struct Step {
-    NormalizerKind kind;
+    NormalizerKind kind = NormalizerKind::kNfc;
     std::string content;
-    std::vector<Pattern> pattern;  // one for kReplace, else none
+    std::vector<Pattern> pattern;         // one for kReplace and kRemoveText, else none
+    std::vector<SentenceRules> sentence;  // one for a run of SentencePiece's rules
+    std::vector<CharsMap> map;            // one for kPrecompiledMap by clusters
   };
   static Result<Step> make_step(const Normalizer& rule);
-  static Status run(const Step& step, std::string_view text, std::string* out);
+  static Status run(const Step& step, std::string_view text, std::string* out, bool* front_removed);
 
   std::vector<Step> steps_;
 };

@@ -2,6 +2,8 @@
 // gaps change places. The behaviours are those of Hugging Face's tokenizers.
 #include "runtime/text/split.h"
 
+#include "runtime/text/sentence_rules.h"
+
 namespace moka::text {
 
 namespace {
@@ -82,26 +84,47 @@ BuiltIn built_in(const PreTokenizer& rule) {
   }
 }
 
+// `text` with marks for spaces, and one in front.
+void mark_spaces(std::string_view text, const std::string& mark, bool prefix, std::string* out) {
+  out->clear();
+  out->reserve(text.size() + mark.size());
+  if (prefix && text[0] != ' ' && text.substr(0, mark.size()) != mark) out->append(mark);
+  for (const char c : text) {
+    if (c == ' ') {
+      out->append(mark);
+    } else {
+      out->push_back(c);
+    }
+  }
+}
+
 }  // namespace
 
 Result<Splitter::Step> Splitter::make_step(const PreTokenizer& rule) {
   if (rule.kind == PreTokenizerKind::kSplit) {
     if (rule.literal) {
       MOKA_ASSIGN_OR_RETURN(Pattern pattern, Pattern::literal(rule.pattern));
-      return Step{std::move(pattern), rule.behavior, rule.invert, rule.pattern.empty()};
+      return Step{std::move(pattern), rule.behavior, rule.invert, rule.pattern.empty(), ""};
     }
     MOKA_ASSIGN_OR_RETURN(Pattern pattern, Pattern::compile(rule.pattern));
-    return Step{std::move(pattern), rule.behavior, rule.invert, false};
+    return Step{std::move(pattern), rule.behavior, rule.invert, false, ""};
+  }
+  if (rule.kind == PreTokenizerKind::kMetaspace) {
+    const std::string mark = rule.pattern.empty() ? std::string(kSpaceMark) : rule.pattern;
+    MOKA_ASSIGN_OR_RETURN(Pattern pattern, Pattern::literal(mark));
+    Step step{std::move(pattern), SplitBehavior::kMergedWithNext, false, false, mark};
+    step.whole = rule.behavior != SplitBehavior::kMergedWithNext;
+    step.prefix = rule.add_prefix_space;
+    step.only_first = rule.literal;
+    return step;
   }
   const BuiltIn known = built_in(rule);
   if (known.expression == nullptr) {
     return Status(StatusCode::kUnsupported,
-                  rule.kind == PreTokenizerKind::kMetaspace
-                      ? std::string("Metaspace is not built yet")
-                      : "kind " + std::to_string(static_cast<int>(rule.kind)) + " is not known");
+                  "kind " + std::to_string(static_cast<int>(rule.kind)) + " is not known");
   }
   MOKA_ASSIGN_OR_RETURN(Pattern pattern, Pattern::compile(known.expression));
-  return Step{std::move(pattern), known.behavior, known.invert, false};
+  return Step{std::move(pattern), known.behavior, known.invert, false, ""};
 }
 
 Result<Splitter> Splitter::create(const std::vector<PreTokenizer>& rules) {
@@ -126,21 +149,28 @@ Result<Splitter> Splitter::create(const std::vector<PreTokenizer>& rules) {
   return splitter;
 }
 
-SplitRun::SplitRun(const Splitter& splitter) : splitter_(splitter) {
+SplitRun::SplitRun(const Splitter& splitter)
+    : splitter_(splitter), marked_(splitter.steps_.size()) {
   for (const Splitter::Step& step : splitter.steps_) matchers_.emplace_back(step.pattern);
 }
 
-Status SplitRun::cut(std::string_view text, const Sink& sink) { return cut_from(0, text, sink); }
+Status SplitRun::cut(std::string_view text, bool first, const Sink& sink) {
+  return cut_from(0, text, first, sink);
+}
 
-Status SplitRun::cut_from(size_t index, std::string_view text, const Sink& sink) {
+Status SplitRun::cut_from(size_t index, std::string_view text, bool first, const Sink& sink) {
   if (text.empty()) return Status();
   if (index == splitter_.steps_.size()) return sink(text);
   const Splitter::Step& step = splitter_.steps_[index];
+  if (!step.mark.empty()) {
+    mark_spaces(text, step.mark, step.prefix && (first || !step.only_first), &marked_[index]);
+    text = marked_[index];
+  }
   const bool last = index + 1 == splitter_.steps_.size();
   Sink next;
   if (!last) {
-    next = [this, index, &sink](std::string_view piece) {
-      return cut_from(index + 1, piece, sink);
+    next = [this, index, first, begin = text.data(), &sink](std::string_view piece) {
+      return cut_from(index + 1, piece, first && piece.data() == begin, sink);
     };
   }
   PieceMaker pieces(text, step.behavior, last ? sink : next);

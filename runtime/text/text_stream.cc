@@ -10,6 +10,8 @@ constexpr std::string_view kReplacement = "\xEF\xBF\xBD";  // U+FFFD
 std::string_view TextStream::push(TokenId id) {
   out_.clear();
   if (tokenizer_->is_control(id)) return out_;
+  if (begun_ && tokenizer_->separates_words()) pending_.push_back(' ');
+  begun_ = true;
   pending_.append(tokenizer_->piece(id));
   const std::string_view bytes = pending_;
   size_t done = 0;
@@ -28,6 +30,7 @@ std::string_view TextStream::finish() {
   out_.clear();
   if (!pending_.empty()) out_ = kReplacement;
   pending_.clear();
+  begun_ = false;
   return out_;
 }
 

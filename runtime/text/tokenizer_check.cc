@@ -1,5 +1,6 @@
 #include "runtime/text/tokenizer_check.h"
 
+#include <cmath>
 #include <string>
 #include <vector>
 
@@ -12,20 +13,49 @@ Status corrupt(const std::string& what) {
 }
 
 Status check_kind(const TokenizerSpec& spec) {
-  const char* name = nullptr;
-  switch (spec.kind) {
-    case TokenizerKind::kBytes:
-    case TokenizerKind::kBpe:
-      if (!spec.byte_fallback) return Status();
-      return Status(StatusCode::kUnsupported, "tokenizer: byte_fallback is not built yet");
-    case TokenizerKind::kNone: name = "None"; break;
-    case TokenizerKind::kUnigram: name = "Unigram"; break;
-    case TokenizerKind::kChars: name = "Chars"; break;
-    case TokenizerKind::kWords: name = "Words"; break;
+  const bool known = static_cast<uint8_t>(spec.kind) <= static_cast<uint8_t>(TokenizerKind::kWords);
+  if (!known || spec.kind == TokenizerKind::kNone) {
+    const std::string kind = known ? "None" : std::to_string(static_cast<int>(spec.kind));
+    return Status(
+        StatusCode::kUnsupported,
+        "tokenizer: kind " + kind + " cannot be run; Bytes, Bpe, Unigram, Chars and Words can");
   }
-  const std::string kind = name != nullptr ? name : std::to_string(static_cast<int>(spec.kind));
-  return Status(StatusCode::kUnsupported,
-                "tokenizer: kind " + kind + " cannot be run; Bytes and Bpe can");
+  const bool whole = spec.kind == TokenizerKind::kBytes || spec.kind == TokenizerKind::kWords;
+  if (whole && spec.byte_fallback) {
+    return corrupt("byte_fallback is set, but no piece of its kind falls back to bytes");
+  }
+  if (spec.ignore_merges && spec.kind != TokenizerKind::kBpe) {
+    return corrupt("ignore_merges is set, but it is no bpe tokenizer");
+  }
+  const bool by_bytes =
+      spec.kind == TokenizerKind::kBpe && !spec.byte_fallback && spec.scores.empty();
+  for (size_t i = 0; i < spec.pre_tokenizers.size() && by_bytes; ++i) {
+    if (spec.pre_tokenizers[i].kind != PreTokenizerKind::kMetaspace) continue;
+    return Status(StatusCode::kUnsupported, "tokenizer: pre-tokenizer " + std::to_string(i) +
+                                                ": Metaspace before byte-level BPE");
+  }
+  return Status();
+}
+
+// How many scores each piece has: unigram one, or two or three whose sum counts; BPE none or one.
+Status check_scores(const TokenizerSpec& spec) {
+  const size_t count = spec.piece_ends.size(), scores = spec.scores.size();
+  const bool unigram = spec.kind == TokenizerKind::kUnigram;
+  const bool right = unigram ? scores % count == 0 && scores / count >= 1 && scores / count <= 3
+                             : scores == 0 || (spec.kind == TokenizerKind::kBpe && scores == count);
+  if (!right) {
+    return corrupt("there are " + std::to_string(scores) + " scores of " + std::to_string(count) +
+                   " pieces");
+  }
+  for (size_t i = 0; i < scores; ++i) {
+    if (!std::isfinite(spec.scores[i])) {
+      return corrupt("scores[" + std::to_string(i) + "] is not finite");
+    }
+  }
+  if (scores != 0 && !spec.merges.empty()) {
+    return corrupt("there are both scores and merges");
+  }
+  return Status();
 }
 
 Status check_pieces(const TokenizerSpec& spec) {
@@ -57,13 +87,15 @@ Status check_bytes(const TokenizerSpec& spec) {
       return corrupt("of kind Bytes, but piece " + std::to_string(byte) + " is not that byte");
     }
   }
-  if (!spec.merges.empty()) return corrupt("of kind Bytes, but merges is not empty");
   if (!spec.pre_tokenizers.empty())
     return corrupt("of kind Bytes, but pre_tokenizers is not empty");
   return Status();
 }
 
 Status check_merges(const TokenizerSpec& spec) {
+  if (!spec.merges.empty() && spec.kind != TokenizerKind::kBpe) {
+    return corrupt("there are merges, but it is no bpe tokenizer");
+  }
   if (spec.merges.size() % 3 != 0) {
     return corrupt("merges has " + std::to_string(spec.merges.size()) +
                    " numbers, not 3 per merge");
@@ -129,6 +161,7 @@ Status check_tokenizer(const TokenizerSpec& spec) {
   MOKA_RETURN_IF_ERROR(check_kind(spec));
   MOKA_RETURN_IF_ERROR(check_pieces(spec));
   if (spec.kind == TokenizerKind::kBytes) MOKA_RETURN_IF_ERROR(check_bytes(spec));
+  MOKA_RETURN_IF_ERROR(check_scores(spec));
   MOKA_RETURN_IF_ERROR(check_merges(spec));
   return check_ids(spec);
 }

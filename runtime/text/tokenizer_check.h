@@ -14,8 +14,8 @@ constexpr size_t kMaxVocabulary = size_t{1} << 24;
 // The bytes of piece `id`; the spec has passed check_tokenizer() or at least its check of pieces.
 std::string_view piece_of(const TokenizerSpec& spec, size_t id);
 
-// kUnsupported: a kind or flag that is not built yet, by name. kCorrupt: pieces, merges, special
-// tokens or ids that contradict each other, by field and index.
+// kUnsupported: a kind or a pair of rules that cannot be run, by name. kCorrupt: pieces, scores,
+// merges, special tokens or ids that contradict each other, by field and index.
 Status check_tokenizer(const TokenizerSpec& spec);
 
 }  // namespace moka::text

@@ -192,6 +192,24 @@ size_t step_back(std::string_view text, size_t position) {
   return position - 1;
 }
 
+size_t cluster_length(std::string_view text, size_t position) {
+  Decoded previous = decode(text, position);
+  size_t end = position + previous.length;
+  utf8proc_int32_t state = 0;
+  while (end < text.size()) {
+    const Decoded next = decode(text, end);
+    const bool apart = previous.code_point > kMaxCodePoint || next.code_point > kMaxCodePoint;
+    if (apart ||
+        utf8proc_grapheme_break_stateful(static_cast<utf8proc_int32_t>(previous.code_point),
+                                         static_cast<utf8proc_int32_t>(next.code_point), &state)) {
+      break;
+    }
+    end += next.length;
+    previous = next;
+  }
+  return end - position;
+}
+
 void append_utf8(CodePoint c, std::string* out) {
   auto put = [out](CodePoint byte) { out->push_back(static_cast<char>(byte & 0xFFu)); };
   if (c < 0x80) {

@@ -51,6 +51,10 @@ inline Decoded decode(std::string_view text, size_t position) {
 // Start of the code point that ends at `position`, which must be a boundary and greater than 0.
 size_t step_back(std::string_view text, size_t position);
 
+// Bytes of the grapheme cluster (what a reader takes for one character) that begins at `position`,
+// which must be less than text.size().
+size_t cluster_length(std::string_view text, size_t position);
+
 // Appends the UTF-8 form; kInvalidByte + b becomes the byte b again.
 void append_utf8(CodePoint code_point, std::string* out);
 

@@ -4,7 +4,7 @@
 #include <string>
 #include <vector>
 
-#include "converter/tokenizer_json.h"
+#include "converter/tokenizer_source.h"
 #include "moka/sampler.h"
 #include "moka/tokenizer.h"
 
@@ -24,12 +24,13 @@ std::string words(size_t size) {
   return text;
 }
 
-void encode_gpt2(benchmark::State& state) {
-  const std::string folder = std::string(MOKA_SOURCE_DIR) + "/tests/data/tokenizers/";
-  auto spec =
-      moka::read_gpt2_tokenizer(folder + "gpt2-encoder.json", folder + "gpt2-vocab.bpe", {});
-  auto tokenizer = spec.ok() ? moka::Tokenizer::create(std::move(spec).value())
-                             : moka::Result<moka::Tokenizer>(spec.status());
+// `source` under tests/data/tokenizers.
+void encode(benchmark::State& state, const char* source) {
+  moka::TokenizerRequest request;
+  request.source = std::string(MOKA_SOURCE_DIR) + "/tests/data/tokenizers/" + source;
+  auto read = moka::read_tokenizer(request);
+  auto tokenizer = read.ok() ? moka::Tokenizer::create(std::move(read).value().spec)
+                             : moka::Result<moka::Tokenizer>(read.status());
   if (!tokenizer.ok()) return state.SkipWithError(tokenizer.status().message().c_str());
   const std::string text = words(1 << 20);
   std::vector<moka::TokenId> ids;
@@ -39,7 +40,13 @@ void encode_gpt2(benchmark::State& state) {
   }
   state.SetBytesProcessed(static_cast<int64_t>(state.iterations() * text.size()));
 }
-BENCHMARK(encode_gpt2)->Unit(benchmark::kMillisecond);
+BENCHMARK_CAPTURE(encode, gpt2, "gpt2-vocab.bpe")->Unit(benchmark::kMillisecond);
+BENCHMARK_CAPTURE(encode, sentencepiece_unigram, "sentencepiece/unigram-bytes.model")
+    ->Unit(benchmark::kMillisecond);
+BENCHMARK_CAPTURE(encode, sentencepiece_bpe, "sentencepiece/bpe.model")
+    ->Unit(benchmark::kMillisecond);
+BENCHMARK_CAPTURE(encode, json_unigram, "sentencepiece/hf-always.json")
+    ->Unit(benchmark::kMillisecond);
 
 void sample(benchmark::State& state, const moka::SamplerOptions& options) {
   std::vector<float> logits(kVocabulary);

@@ -29,6 +29,8 @@ struct SequenceInput {
   SequenceInput() = default;
   SequenceInput(Span<const TokenId> t) : tokens(t) {}  // NOLINT(google-explicit-constructor)
   SequenceInput(Span<const float> v) : values(v) {}    // NOLINT(google-explicit-constructor)
+  SequenceInput(const std::vector<TokenId>& t) : tokens(t) {}  // NOLINT: outlives the call
+  SequenceInput(const std::vector<float>& v) : values(v) {}    // NOLINT
 };
 
 struct ReadOptions {

@@ -37,12 +37,23 @@ class Tokenizer {
   // they are plain text. No bos or eos is added.
   Status encode(std::string_view text, std::vector<TokenId>* ids, bool parse_special = true) const;
 
-  // Bytes of the ids, one after the other; control tokens are left out. Not necessarily UTF-8.
+  // Appends the ids of a whole document as the model saw it in training: bos and eos where the
+  // model wants them, special tokens in the text as plain text, and, with `max_length` above 0, cut
+  // so that all of it, bos and eos included, has at most `max_length` ids (a cut may split a UTF-8
+  // sequence). The length of training, if there is one, is TokenizerSpec::max_length; nothing is
+  // cut unless asked. Errors as encode(); kInvalidArgument if bos and eos alone are longer.
+  Status encode_document(std::string_view text, std::vector<TokenId>* ids,
+                         uint32_t max_length = 0) const;
+
+  // Bytes of the ids, one after the other; control tokens are left out. Not necessarily UTF-8. The
+  // space that some tokenizers put in front of every text is taken away again; words, of tokenizers
+  // that cut text into words, get a space between them.
   Result<std::string> decode(Span<const TokenId> ids) const;
 
   // Bytes of one token; a special token's text. Empty for an id that is out of range.
   std::string_view piece(TokenId id) const;
   bool is_control(TokenId id) const;  // left out of decoded text
+  bool separates_words() const;       // decoded text has a space between two tokens
 
   // -1 where the model has none.
   TokenId bos_id() const;
@@ -70,6 +81,7 @@ class TextStream {
   const Tokenizer* tokenizer_;
   std::string pending_;
   std::string out_;
+  bool begun_ = false;  // a token has been pushed
 };
 
 }  // namespace moka

@@ -1,12 +1,11 @@
-// Sharded safetensors: model.safetensors.index.json is {"metadata": {...}, "weight_map":
-// {"tensor": "model-00001-of-00002.safetensors", ...}}; the files lie beside it.
+// Sharded checkpoints: model.safetensors.index.json and pytorch_model.bin.index.json are
+// {"metadata": {...}, "weight_map": {"tensor": "model-00001-of-00002.safetensors", ...}}; the files
+// lie beside it.
 #include <algorithm>
 #include <map>
 #include <utility>
 
-#include "converter/checkpoint.h"
-#include "converter/file.h"
-#include "converter/json.h"
+#include "converter/checkpoint_reader.h"
 
 namespace moka {
 namespace {
@@ -16,8 +15,15 @@ using nlohmann::json;
 constexpr uint64_t kMaxIndex = uint64_t{32} << 20;
 constexpr size_t kMaxShards = 1000;  // each is an open file
 
-class ShardedSafetensors : public Checkpoint {
+bool ends_with(const std::string& text, const std::string& suffix) {
+  return text.size() >= suffix.size() &&
+         text.compare(text.size() - suffix.size(), suffix.size(), suffix) == 0;
+}
+
+class ShardedCheckpoint : public Checkpoint {
  public:
+  explicit ShardedCheckpoint(CheckpointForm form) : Checkpoint(form) {}
+
   Status open(const std::string& path) {
     files_ = {path};
     MOKA_ASSIGN_OR_RETURN(const json index, read_json_file(path, kMaxIndex));
@@ -31,6 +37,10 @@ class ShardedSafetensors : public Checkpoint {
     std::sort(entries_.begin(), entries_.end(),
               [](const Entry& a, const Entry& b) { return a.tensor.name < b.tensor.name; });
     for (Entry& entry : entries_) tensors_.push_back(std::move(entry.tensor));
+    if (form_ == CheckpointForm::kPyTorch) {
+      const std::string taken = strip_wrappers(&tensors_);
+      if (!taken.empty()) notes_.push_back("all names begin with " + in_quotes(taken));
+    }
     return Status();
   }
 
@@ -66,7 +76,10 @@ class ShardedSafetensors : public Checkpoint {
                                                  std::to_string(kMaxShards));
     }
     for (const auto& [name, tensors] : named) {
-      MOKA_ASSIGN_OR_RETURN(auto shard, open_safetensors(join_path(folder_of(path), name)));
+      const std::string file = join_path(folder_of(path), name);
+      MOKA_ASSIGN_OR_RETURN(auto shard, form_ == CheckpointForm::kPyTorch
+                                            ? open_torch_unstripped(file)
+                                            : open_safetensors(file));
       MOKA_RETURN_IF_ERROR(compare(path, name, tensors, *shard));
       files_.push_back(shard->files()[0]);
       for (size_t i = 0; i < shard->tensors().size(); ++i) {
@@ -108,8 +121,9 @@ class ShardedSafetensors : public Checkpoint {
 
 }  // namespace
 
-Result<std::unique_ptr<Checkpoint>> open_safetensors_index(const std::string& path) {
-  auto checkpoint = std::make_unique<ShardedSafetensors>();
+Result<std::unique_ptr<Checkpoint>> open_checkpoint_index(const std::string& path) {
+  auto checkpoint = std::make_unique<ShardedCheckpoint>(
+      ends_with(path, ".bin.index.json") ? CheckpointForm::kPyTorch : CheckpointForm::kSafetensors);
   MOKA_RETURN_IF_ERROR(checkpoint->open(path));
   return std::unique_ptr<Checkpoint>(std::move(checkpoint));
 }

@@ -1,0 +1,95 @@
+// Which configuration belongs to a checkpoint, and what it, the weights and the caller's words say
+// together.
+#include "converter/model_source.h"
+
+#include <utility>
+
+#include "converter/authors_config.h"
+#include "converter/authors_tree.h"
+#include "converter/file.h"
+#include "converter/flat_yaml.h"
+#include "converter/json.h"
+
+namespace moka {
+namespace {
+
+using nlohmann::json;
+
+Result<ModelSource> read_authors(const ConvertOptions& options, const FoundCheckpoint& found) {
+  const Checkpoint& checkpoint = *found.checkpoint;
+  const std::string& where = checkpoint.files().front();
+  MOKA_ASSIGN_OR_RETURN(const AuthorsTree tree, read_authors_tree(checkpoint, where));
+  const std::string path = options.config.empty() ? found.config_yaml : options.config;
+  if (path.empty()) {
+    return Status(StatusCode::kNotFound,
+                  where +
+                      ": there is no config.yaml beside it or its run, and weights do not tell "
+                      "the number of heads, the order of norms or the pooling; --config names "
+                      "the file");
+  }
+  MOKA_ASSIGN_OR_RETURN(const json config, read_config_file(path, kMaxConfigBytes));
+  return read_authors_config(tree, config, path, options.pad_id);
+}
+
+Result<ModelSource> read_latte(const ConvertOptions& options, const FoundCheckpoint& found) {
+  const std::string path =
+      options.config.empty() ? join_path(found.folder, "config.json") : options.config;
+  if (options.config.empty() && !path_exists(path)) {
+    return Status(StatusCode::kNotFound,
+                  path +
+                      ": no such file; weights do not tell the number of heads and much else; "
+                      "--config names a configuration that lies elsewhere");
+  }
+  ModelSource source;
+  MOKA_ASSIGN_OR_RETURN(source.config, read_latte_config(path));
+  source.config_path = path;
+  LatteConfig& config = source.config;
+  if (!options.gate_column.empty()) {
+    if (config.mixer != LatteMixing::kMacchiato) {
+      return Status(StatusCode::kInvalidArgument,
+                    path + ": --gate-column was given, but only the mixer \"macchiato\" has gates");
+    }
+    config.gate_fused = true;
+    config.gate_last = options.gate_column == "last";
+  }
+  if (options.pad_id) {
+    if (config.pad_id >= 0 && config.pad_id != *options.pad_id) {
+      return Status(StatusCode::kInvalidArgument,
+                    path + ": pad_token_id is " + std::to_string(config.pad_id) +
+                        ", but --pad-id is " + std::to_string(*options.pad_id));
+    }
+    config.pad_id = *options.pad_id;
+  }
+  source.names = std::make_shared<LatteNames>(config);
+  return source;
+}
+
+Status apply_labels(const std::vector<std::string>& labels, ModelSource* source) {
+  LatteConfig& config = source->config;
+  if (labels.empty()) return Status();
+  if (labels.size() != config.classes) {
+    return Status(StatusCode::kInvalidArgument,
+                  source->config_path + ": --labels has " + std::to_string(labels.size()) +
+                      " names, but the model has " + std::to_string(config.classes) + " classes");
+  }
+  config.labels = labels;
+  return Status();
+}
+
+}  // namespace
+
+Result<ModelSource> read_model_source(const ConvertOptions& options, const FoundCheckpoint& found) {
+  if (!options.gate_column.empty() && options.gate_column != "first" &&
+      options.gate_column != "last") {
+    return Status(
+        StatusCode::kInvalidArgument,
+        "--gate-column is " + in_quotes(options.gate_column) + ", expected \"first\" or \"last\"");
+  }
+  const bool authors = is_authors_tree(*found.checkpoint);
+  MOKA_ASSIGN_OR_RETURN(ModelSource source,
+                        authors ? read_authors(options, found) : read_latte(options, found));
+  MOKA_RETURN_IF_ERROR(apply_labels(options.labels, &source));
+  return source;
+}
+
+}  // namespace moka
