@@ -279,8 +279,13 @@ std::vector<BlockRun> block_runs(const ModelSpec& spec, const std::vector<Block>
 std::string reading_words(const ModelSpec& spec) {
   bool ahead = std::holds_alternative<PixelConvInput>(spec.input);
   for (const Block& block : spec.blocks) ahead = ahead || sees_ahead(block.mixer);
-  std::string words = ahead ? "whole sequences; it sees ahead"
-                            : "one step at a time (causal), sequences without an end too";
+  const Positions& positions = spec.positions;
+  const bool bounded = positions.kind != PositionKind::kNone && positions.max_length != 0 &&
+                       !positions.allow_extrapolation;
+  std::string words = ahead     ? "whole sequences; it sees ahead"
+                      : bounded ? "one step at a time (causal), sequences of at most " +
+                                      std::to_string(positions.max_length)
+                                : "one step at a time (causal), sequences without an end too";
   if (std::holds_alternative<PairHead>(spec.head)) {
     words = ahead ? "two whole sequences; it sees ahead" : "two sequences (causal)";
   }
