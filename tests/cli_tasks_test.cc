@@ -144,6 +144,22 @@ TEST_CASE("cli classify: a text, a file, stdin and a JSON line give the same") {
   }
 }
 
+// The library of the command line takes "[a,b]" for a list, unless it is told not to.
+TEST_CASE("cli classify: a text in brackets is a text") {
+  const TemporaryFolder folder;
+  const TestModel model = classifier_model();
+  write_task_model(folder / "m.moka", model);
+  for (const char* text : {"[MAX 2 9 ]", "[a,b]", "[]", "[[\"x\"]]"}) {
+    CAPTURE(text);
+    const ProcessResult result =
+        moka_command({"classify", folder / "m.moka", "-p", text, "--json"});
+    CHECK(result.exit_code == 0);
+    const std::vector<Json> lines = json_lines(result.out);
+    REQUIRE(lines.size() == 1);
+    check_class(lines[0], expected_class(model, text));
+  }
+}
+
 TEST_CASE("cli classify: a table for one input, a line for each of several") {
   const TemporaryFolder folder;
   const TestModel model = classifier_model();

@@ -379,6 +379,7 @@ Verb add_forecast(CLI::App& moka) {
          "(default: the numeric ones)")
       ->type_name("NAME")
       ->expected(1)
+      ->allow_extra_args(false)  // or "[a,b]" would be taken for a list
       ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
   CLI::Option* horizon = add_whole(
       app, "--horizon", [o](uint64_t n) { o->horizon = n; },

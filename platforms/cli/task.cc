@@ -62,6 +62,7 @@ void add_task_options(CLI::App* app, TaskOptions* options, const std::string& po
   app->add_option("-p,--text", options->texts, "A text instead of a file; may be repeated")
       ->type_name("TEXT")
       ->expected(1)
+      ->allow_extra_args(false)  // or "[a,b]" would be taken for a list
       ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
   app->add_flag("--jsonl", options->jsonl, "One JSON object per line, in and out");
   app->add_flag("--truncate", options->truncate,
