@@ -250,7 +250,7 @@ Status ExecutorImpl::read_pieces(const WholeRead& read, const Sequence& sequence
     MOKA_RETURN_IF_ERROR(forward_->read(Span<Sequence>(&part, 1)));
     if (read.sink != nullptr) {
       MOKA_RETURN_IF_ERROR(send_rows(piece.first, piece.count, *read.sink, make));
-    } else if (piece.first + piece.count > read.last) {
+    } else if (piece.first <= read.last && read.last < piece.first + piece.count) {
       std::memcpy(read.pooled, forward_->pooled(read.last - piece.first),
                   model_->plan.width * sizeof(float));
     }

@@ -10,7 +10,8 @@
 namespace moka {
 
 struct ExecutorAccess {
-  static ExecutorImpl& of(const Executor& executor) { return *executor.impl_; }
+  // Null for an Executor that was made by no model.
+  static ExecutorImpl* of(const Executor& executor) { return executor.impl_.get(); }
 };
 
 namespace {
@@ -71,6 +72,8 @@ Status skip_padding(const Plan& plan, Span<const TokenId> tokens, size_t most, P
                                                std::to_string(pad) +
                                                "); padding belongs after the tokens");
   }
+  // The mean and the first row are complete with the last token that is kept, wherever padding was.
+  if (!by_last) out->read.last = out->kept.size() - 1;
   out->read.steps = {out->kept.data(), nullptr, out->kept.size()};
   return Status();
 }
@@ -81,6 +84,10 @@ Result<Steps> check_input(const ModelInfo& info, const SequenceInput& input, con
     return Status(StatusCode::kInvalidArgument,
                   std::string(what) + " has tokens and numbers, expected one of them");
   }
+  // Before the kind is looked at: nothing is neither tokens nor numbers.
+  if (input.tokens.empty() && input.values.empty()) {
+    return Status(StatusCode::kInvalidArgument, std::string(what) + " is empty");
+  }
   if (!input.values.empty()) {
     MOKA_RETURN_IF_ERROR(check_values(info, input.values));
     steps = {nullptr, input.values.data(), input.values.size() / info.features};
@@ -88,20 +95,18 @@ Result<Steps> check_input(const ModelInfo& info, const SequenceInput& input, con
     MOKA_RETURN_IF_ERROR(check_tokens(info, input.tokens));
     steps = {input.tokens.data(), nullptr, input.tokens.size()};
   }
-  if (steps.count == 0) {
-    return Status(StatusCode::kInvalidArgument, std::string(what) + " is empty");
-  }
   MOKA_RETURN_IF_ERROR(check_positions(info, 0, steps.count));
   MOKA_RETURN_IF_ERROR(check_image(info, steps.count));
   return steps;
 }
 
+// `what` names the sequence in messages.
 Status prepare(const Model& model, const ExecutorImpl& executor, const SequenceInput& input,
-               const ReadOptions& options, Prepared* out) {
+               const char* what, const ReadOptions& options, Prepared* out) {
   const ModelInfo& info = model.info();
   const Plan& plan = executor.model().plan;
   const size_t most = executor.forward().max_rows();
-  MOKA_ASSIGN_OR_RETURN(const Steps steps, check_input(info, input, "the sequence"));
+  MOKA_ASSIGN_OR_RETURN(const Steps steps, check_input(info, input, what));
   out->read.steps = steps;
   bool padded = false;
   for (size_t i = 0; info.pad_id >= 0 && i < input.tokens.size(); ++i) {
@@ -131,23 +136,18 @@ Status prepare(const Model& model, const ExecutorImpl& executor, const SequenceI
 
 // The vector of a pooled head, with the room after it that products may read.
 Result<std::vector<float>> read_pooled(const Model& model, ExecutorImpl& executor,
-                                       const SequenceInput& input, const ReadOptions& options) {
-  Prepared prepared;
-  MOKA_RETURN_IF_ERROR(prepare(model, executor, input, options, &prepared));
+                                       Prepared* prepared) {
   std::vector<float> pooled(model.info().width + 2 * kRowPad);
-  prepared.read.pooled = pooled.data();
-  MOKA_RETURN_IF_ERROR(executor.read_whole(prepared.read));
+  prepared->read.pooled = pooled.data();
+  MOKA_RETURN_IF_ERROR(executor.read_whole(prepared->read));
   return pooled;
 }
 
-ExecutorImpl& executor_of(const Model& model, const ReadOptions& options) {
-  return ExecutorAccess::of(options.executor != nullptr ? *options.executor : model.executor());
-}
-
-Status check_executor(const Model& model, const ReadOptions& options) {
-  if (&executor_of(model, options).model() == &ExecutorAccess::of(model.executor()).model()) {
-    return Status();
-  }
+Result<ExecutorImpl*> executor_of(const Model& model, const ReadOptions& options) {
+  ExecutorImpl* own = ExecutorAccess::of(model.executor());
+  if (options.executor == nullptr) return own;
+  ExecutorImpl* chosen = ExecutorAccess::of(*options.executor);
+  if (chosen != nullptr && &chosen->model() == &own->model()) return chosen;
   return Status(StatusCode::kInvalidArgument, "the executor was made by another model");
 }
 
@@ -155,29 +155,29 @@ Status check_executor(const Model& model, const ReadOptions& options) {
 
 Status read_sequence(const Model& model, const SequenceInput& input, const LogitsSink& sink,
                      const ReadOptions& options) {
-  MOKA_RETURN_IF_ERROR(check_executor(model, options));
-  ExecutorImpl& executor = executor_of(model, options);
+  MOKA_ASSIGN_OR_RETURN(ExecutorImpl* const chosen, executor_of(model, options));
+  ExecutorImpl& executor = *chosen;
+  if (!sink) return Status(StatusCode::kInvalidArgument, "the sink of the rows is empty");
   if (model.info().output == OutputKind::kPair) {
     return Status(StatusCode::kInvalidArgument,
                   "the model compares two sequences: use read_pair()");
   }
+  Prepared prepared;
+  MOKA_RETURN_IF_ERROR(prepare(model, executor, input, "the sequence", options, &prepared));
   if (executor.model().plan.head.pooled) {
-    MOKA_ASSIGN_OR_RETURN(const std::vector<float> pooled,
-                          read_pooled(model, executor, input, options));
+    MOKA_ASSIGN_OR_RETURN(const std::vector<float> pooled, read_pooled(model, executor, &prepared));
     std::vector<float> row(model.info().outputs);
     MOKA_RETURN_IF_ERROR(executor.project(pooled.data(), nullptr, row.data()));
     return sink(0, 1, row.data(), row.size());
   }
-  Prepared prepared;
-  MOKA_RETURN_IF_ERROR(prepare(model, executor, input, options, &prepared));
   prepared.read.sink = &sink;
   return executor.read_whole(prepared.read);
 }
 
 Result<std::vector<float>> read_pair(const Model& model, const SequenceInput& first,
                                      const SequenceInput& second, const ReadOptions& options) {
-  MOKA_RETURN_IF_ERROR(check_executor(model, options));
-  ExecutorImpl& executor = executor_of(model, options);
+  MOKA_ASSIGN_OR_RETURN(ExecutorImpl* const chosen, executor_of(model, options));
+  ExecutorImpl& executor = *chosen;
   if (model.info().output != OutputKind::kPair) {
     return Status(StatusCode::kInvalidArgument,
                   "the model reads one sequence: use read_sequence()");
@@ -188,9 +188,12 @@ Result<std::vector<float>> read_pair(const Model& model, const SequenceInput& fi
   if (options.progress) {
     half.progress = [&](double share) { options.progress(before + share / 2.0); };
   }
-  MOKA_ASSIGN_OR_RETURN(const std::vector<float> u, read_pooled(model, executor, first, half));
+  Prepared one, two;
+  MOKA_RETURN_IF_ERROR(prepare(model, executor, first, "the first sequence", half, &one));
+  MOKA_RETURN_IF_ERROR(prepare(model, executor, second, "the second sequence", half, &two));
+  MOKA_ASSIGN_OR_RETURN(const std::vector<float> u, read_pooled(model, executor, &one));
   before = 0.5;
-  MOKA_ASSIGN_OR_RETURN(const std::vector<float> v, read_pooled(model, executor, second, half));
+  MOKA_ASSIGN_OR_RETURN(const std::vector<float> v, read_pooled(model, executor, &two));
   std::vector<float> row(model.info().outputs);
   MOKA_RETURN_IF_ERROR(executor.project(u.data(), v.data(), row.data()));
   return row;

@@ -25,6 +25,9 @@ Status check_usable(const SessionImpl& session) {
 Status append_steps(SessionImpl& session, const Steps& steps, const LogitsSink* sink) {
   const ModelInfo& info = session.model.info();
   MOKA_RETURN_IF_ERROR(check_usable(session));
+  if (sink != nullptr && !*sink) {
+    return Status(StatusCode::kInvalidArgument, "the sink of the rows is empty");
+  }
   MOKA_RETURN_IF_ERROR(check_positions(info, session.position, steps.count));
   if (steps.count == 0) return Status();
   if (info.reads_memory && session.memory == 0) {

@@ -1,5 +1,6 @@
 #include "tests/task_models.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "converter/tokenizer_json.h"
@@ -178,6 +179,30 @@ TestModel softmax_model() {
     block.mixer = softmax;
   }
   add_tokenizer({}, &model.spec);
+  return finish(std::move(model));
+}
+
+TestModel linformer_model(uint32_t max_length, bool zero_row) {
+  constexpr uint32_t kRank = 5;
+  TestModel model = classifier_model();
+  for (size_t i = 0; i < model.spec.blocks.size(); ++i) {
+    const LatteMixer latte = std::get<LatteMixer>(model.spec.blocks[i].mixer);
+    LinformerMixer mixer;
+    mixer.heads = latte.heads, mixer.rank = kRank, mixer.max_length = max_length;
+    mixer.q = latte.q, mixer.k = latte.k, mixer.v = latte.v, mixer.o = latte.o;
+    uint64_t seed = 20 + i;
+    const std::string name = "blocks." + std::to_string(i) + ".mixer.low_rank_";
+    const std::vector<uint32_t> shape = {max_length, latte.heads, kRank};
+    mixer.low_rank_k = add_random_tensor(&model, name + "k", DType::kF32, shape, 0.3f, 0.0f, &seed);
+    mixer.low_rank_v = add_random_tensor(&model, name + "v", DType::kF32, shape, 0.3f, 0.0f, &seed);
+    model.spec.blocks[i].mixer = mixer;
+  }
+  if (zero_row) {
+    const TensorIndex table = std::get<TokenInput>(model.spec.input).table;
+    const Tensor& tokens = model.spec.tensors[static_cast<size_t>(table)];
+    auto* row = static_cast<float*>(const_cast<void*>(tokens.data));  // the test's own memory
+    std::fill(row, row + kWidth, 0.0f);
+  }
   return finish(std::move(model));
 }
 

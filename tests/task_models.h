@@ -35,6 +35,10 @@ TestModel memory_model(bool language);
 // A language model whose attention keeps every token: 2 layers of width 24.
 TestModel softmax_model();
 
+// A classifier by linformer layers, for at most `max_length` bytes. `zero_row`: token 0 is a row of
+// zeros, which the first layer cannot divide by its length.
+TestModel linformer_model(uint32_t max_length, bool zero_row = false);
+
 // Replaces the file; the test fails when the model is not valid.
 void write_task_model(const std::string& path, const TestModel& model);
 

@@ -14,7 +14,9 @@
 //
 // One thread at a time uses a Session, no matter which; cancel() alone may come from any thread. A
 // Session keeps its Model and Executor alive. A call that fails or is cancelled leaves the session
-// as it was before the call. step() and append() of up to a chunk allocate nothing.
+// as it was before the call. step() and append() of up to a chunk allocate nothing, except that a
+// model with softmax attention makes room for its keys and values now and then. Every token counts,
+// the one for padding too: leaving padding out is what reading.h does.
 #ifndef MOKA_SESSION_H_
 #define MOKA_SESSION_H_
 
