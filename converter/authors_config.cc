@@ -1,7 +1,6 @@
 #include "converter/authors_config.h"
 
 #include <algorithm>
-#include <cctype>
 #include <cmath>
 #include <utility>
 
@@ -38,28 +37,36 @@ enum class Dataset : uint8_t {
   kPathfinder,
 };
 
-constexpr struct {
+constexpr LatteOutput kLanguage = LatteOutput::kLanguage, kClassifier = LatteOutput::kClassifier,
+                      kPair = LatteOutput::kPair;
+
+// dataset_name chooses the task and how texts become ids.
+struct DatasetFacts {
   const char* name;
   Dataset dataset;
-} kDatasets[] = {
-    {"shakespeare", Dataset::kCharacters},
-    {"enwik8", Dataset::kSymbols},
-    {"wikitext103", Dataset::kSymbols},
-    {"wikitext-103", Dataset::kSymbols},
-    {"openwebtext", Dataset::kGpt2},
-    {"listops", Dataset::kListOps},
-    {"imdb", Dataset::kBytes},
-    {"aan", Dataset::kBytes},
-    {"cifar10", Dataset::kCifar},
-    {"cifar", Dataset::kCifar},
-    {"pathfinder", Dataset::kPathfinder},
-    {"pathfinder32", Dataset::kPathfinder},
-    {"pathfinder128", Dataset::kPathfinder},
+  LatteOutput task;
+  uint32_t vocab_size;  // 0: not the same for everybody
+  uint32_t side;        // of its images; 0: no images
+};
+constexpr DatasetFacts kDatasets[] = {
+    {"shakespeare", Dataset::kCharacters, kLanguage, 0, 0},
+    {"openwebtext", Dataset::kGpt2, kLanguage, 50257, 0},
+    {"enwik8-char", Dataset::kSymbols, kLanguage, 0, 0},
+    {"wiki103-char", Dataset::kSymbols, kLanguage, 0, 0},
+    {"listops", Dataset::kListOps, kClassifier, 0, 0},
+    {"imdb", Dataset::kBytes, kClassifier, 260, 0},
+    {"aan", Dataset::kBytes, kPair, 260, 0},
+    {"cifar10", Dataset::kCifar, kClassifier, 256, 32},
+    {"pathfinder32", Dataset::kPathfinder, kClassifier, 0, 32},
+    {"pathfinder64", Dataset::kPathfinder, kClassifier, 0, 64},
+    {"pathfinder128", Dataset::kPathfinder, kClassifier, 0, 128},
+    {"pathfinder256", Dataset::kPathfinder, kClassifier, 0, 256},
 };
 
-std::string lower_case(std::string text) {
-  for (char& c : text) c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
-  return text;
+const char* task_words(LatteOutput task) {
+  return task == kPair       ? "two documents compared"
+         : task == kLanguage ? "a language model"
+                             : "a classifier";
 }
 
 class AuthorsConfigReader {
@@ -156,6 +163,7 @@ class AuthorsConfigReader {
 
   void read_attention() {
     LatteConfig& config = source_.config;
+    fields_.ignore("L");  // also of models that have no use for it
     const std::string type = fields_.text("attention_type", "stable_latte");
     const std::string block = fields_.text("block_type", "transformer");
     const bool glu = block == "glu";
@@ -181,8 +189,6 @@ class AuthorsConfigReader {
     if (type == "linformer") config.mixer = LatteMixing::kLinformer;
     if (type == "standard_causal" || type == "scan_standard_causal") {
       config.mixer = LatteMixing::kStandardCausal;
-      const uint32_t latents = fields_.integer("L", 1, kMaxExtent, 10);
-      (void)latents;  // a key of every configuration, without a use here
       return;
     }
     config.latents = agreed("L", 10, tree_.latents);
@@ -240,22 +246,34 @@ class AuthorsConfigReader {
   void read_dataset() {
     const std::string name = fields_.text("dataset_name", "");
     const std::string tokenizer = fields_.text("tokenizer_path", "");
-    if (name.empty()) {
-      if (!tokenizer.empty()) source_.text.source = tokenizer;
+    source_.text.source = tokenizer;
+    if (name.empty()) return;
+    std::string names;
+    for (const DatasetFacts& facts : kDatasets) {
+      names += (names.empty() ? "" : ", ") + in_quotes(facts.name);
+      if (name == facts.name) facts_ = &facts;
+    }
+    if (facts_ == nullptr) {
+      conflict("dataset_name is " + in_quotes(name) + ", expected one of " + names +
+               "; without the key, --tokenizer and --pad-id say what it would");
       return;
     }
-    for (const auto& entry : kDatasets) {
-      if (lower_case(name) == entry.name) dataset_ = entry.dataset;
+    if (facts_->task != tree_.task) {
+      conflict("dataset_name is " + in_quotes(name) + ", which is " + task_words(facts_->task) +
+               ", but the weights are of " + task_words(tree_.task));
     }
-    if (dataset_ == Dataset::kNone) {
-      conflict("dataset_name is " + in_quotes(name) +
-               ", expected \"shakespeare\", \"enwik8\", \"wikitext103\", \"openwebtext\", "
-               "\"listops\", \"imdb\", \"aan\", \"cifar10\" or \"pathfinder\"; without the key, "
-               "--tokenizer and --pad-id say what it would");
-      return;
+    const uint32_t ids = tree_.vocab_size;
+    if (facts_->vocab_size != 0 && ids != 0 && ids != facts_->vocab_size) {
+      conflict("dataset_name is " + in_quotes(name) + ", whose vocabulary has " +
+               std::to_string(facts_->vocab_size) + " ids, but the weights have " +
+               std::to_string(ids));
     }
+    add_text_rules(facts_->dataset);
+  }
+
+  void add_text_rules(Dataset dataset) {
     TextRules& text = source_.text;
-    switch (dataset_) {
+    switch (dataset) {
       case Dataset::kBytes:
         text.source = "bytes";
         text.pad_id = kBytesPad;
@@ -276,7 +294,6 @@ class AuthorsConfigReader {
         text.needed = "the symbols of its files: --tokenizer charfile:train.txt,valid.txt,test.txt";
         break;
       case Dataset::kListOps:
-        text.source = tokenizer;
         text.needed = "the file of its symbols: --tokenizer vocabulary.json";
         text.max_length = source_.config.trained_length;
         break;
@@ -284,37 +301,55 @@ class AuthorsConfigReader {
     }
   }
 
+  bool is(Dataset dataset) const { return facts_ != nullptr && facts_->dataset == dataset; }
+
   void read_input() {
-    LatteConfig& config = source_.config;
-    config.input = tree_.input;
+    source_.config.input = tree_.input;
     const bool normalise = fields_.boolean("normalize_img", false);
     const bool tokens = fields_.boolean("tokenize_img", false);
-    const bool images = tree_.input != LatteInput::kTokens;
+    const bool pixels = tree_.input != LatteInput::kTokens;
+    const bool conv = tree_.input == LatteInput::kPixelsConv;
     if (normalise && tokens) {
       unsupported("normalize_img and tokenize_img are both true: every pixel becomes id 0");
     }
-    agreed_flag("conv_embed", false, tree_.input == LatteInput::kPixelsConv,
-                tree_.input == LatteInput::kPixelsConv ? "ConvEmbed_0" : "no ConvEmbed_0");
-    if (tokens && images) {
-      conflict("tokenize_img is true, but the weights have no table of tokens");
+    agreed_flag("conv_embed", false, conv, conv ? "ConvEmbed_0" : "no ConvEmbed_0");
+    if (tokens && pixels) conflict("tokenize_img is true, but the weights have no table of tokens");
+    const bool image_set = is(Dataset::kPathfinder) || (is(Dataset::kCifar) && !tokens);
+    if (image_set && !pixels) {
+      conflict("dataset_name is " + in_quotes(facts_->name) +
+               ", whose pixels are numbers, but the weights have a table of tokens");
     }
-    if (!images && !tokens) return;
+    if (pixels && facts_ != nullptr && facts_->side == 0) {
+      conflict("dataset_name is " + in_quotes(facts_->name) +
+               ", which is text, but the weights read pixels");
+    }
+    if (pixels || tokens) read_image(tokens);
+  }
+
+  void read_image(bool tokens) {
+    LatteConfig& config = source_.config;
     const auto side =
         static_cast<uint32_t>(std::lround(std::sqrt(static_cast<double>(config.trained_length))));
-    if (side * side != config.trained_length) {
+    const uint64_t area = uint64_t{side} * side;
+    if (facts_ != nullptr && facts_->side != 0 && side != facts_->side) {
+      conflict("max_seq_len is " + std::to_string(config.trained_length) + ", but images of " +
+               in_quotes(facts_->name) + " have " + std::to_string(facts_->side * facts_->side) +
+               " pixels");
+    } else if (area != config.trained_length) {
       conflict("max_seq_len is " + std::to_string(config.trained_length) +
                ", expected a square number: images are square");
     }
     config.image_width = config.image_height = side;
     if (tokens) {
-      pad_id_ = pad_id_.value_or(kTokenImagePad);
+      source_.text.pad_id = kTokenImagePad;
       return;
     }
-    // What the original does to grey values of 0 to 255 before the model sees them.
+    // What the original does to grey values of 0 to 255 before the model sees them. (With
+    // normalize_img both the values and these numbers are divided by 255.)
     float mean = 0.0f, deviation = 1.0f;
-    if (dataset_ == Dataset::kCifar) mean = 122.6f, deviation = 61.0f;
-    if (dataset_ == Dataset::kPathfinder) mean = deviation = 127.5f;
-    if (dataset_ == Dataset::kNone) {
+    if (is(Dataset::kCifar)) mean = 122.6f, deviation = 61.0f;
+    if (is(Dataset::kPathfinder)) mean = deviation = 127.5f;
+    if (facts_ == nullptr) {
       note(
           "dataset_name is not in the configuration, so pixels are read as the model's own "
           "numbers, unscaled");
@@ -330,33 +365,42 @@ class AuthorsConfigReader {
     const std::string pool = fields_.text("pool", "last");
     const bool given = fields_.has("num_classes");
     const uint32_t classes = fields_.integer("num_classes", 1, kMaxExtent, 10);
-    if (tree_.task == LatteOutput::kLanguage) return;
+    if (tree_.task == LatteOutput::kLanguage) {
+      config.pad_id = pad_id_.value_or(-1);  // for the tokenizer to agree with
+      return;
+    }
     config.classes = tree_.classes;
     if (classes != tree_.classes) {
       conflict("num_classes is " + std::to_string(classes) + (given ? "" : " (the default)") +
                ", but the weights have " + std::to_string(tree_.classes));
     }
+    const bool pair = tree_.task == LatteOutput::kPair;
     if (pool == "mean") {
       config.pooling = Pooling::kMean;
     } else if (pool == "last") {
       config.pooling = Pooling::kLast;
-    } else if (lower_case(pool) == "cls") {
+    } else if (pair && pool == "CLS") {
       config.pooling = Pooling::kFirst;
     } else {
-      conflict("pool is " + in_quotes(pool) + ", expected \"mean\", \"last\" or \"CLS\"");
+      conflict("pool is " + in_quotes(pool) + ", expected \"mean\" or \"last\"" +
+               (pair ? ", or \"CLS\"" : ""));
     }
     if (!fields_.has("pool")) {
       note("pool is not in the configuration; the original's default, \"last\", is taken");
     }
-    if (tree_.input != LatteInput::kTokens) return;
-    const std::optional<int32_t> pad = pad_id_ ? pad_id_ : source_.text.pad_id;
-    if (!pad && dataset_ == Dataset::kNone) {
-      problems_.add(StatusCode::kInvalidArgument,
-                    "the id of padding is neither in the weights nor in the configuration: give "
-                    "dataset_name, or --pad-id N (-1 for models that never see padding)");
-      return;
+    if (tree_.input == LatteInput::kTokens) read_pad();
+  }
+
+  // Pooling leaves out padding, so its id must be known.
+  void read_pad() {
+    TextRules& text = source_.text;
+    if (pad_id_ && text.pad_id && *pad_id_ != *text.pad_id) {
+      conflict("dataset_name is " + in_quotes(facts_->name) + ", which pads with " +
+               std::to_string(*text.pad_id) + ", but --pad-id is " + std::to_string(*pad_id_));
     }
-    config.pad_id = pad.value_or(-1);
+    if (!text.pad_id) text.pad_id = pad_id_;
+    text.pad_from_tokenizer = !text.pad_id;
+    source_.config.pad_id = text.pad_id.value_or(-1);
   }
 
   const AuthorsTree& tree_;
@@ -364,7 +408,7 @@ class AuthorsConfigReader {
   JsonFields fields_;
   const std::string& path_;
   std::optional<int32_t> pad_id_;
-  Dataset dataset_ = Dataset::kNone;
+  const DatasetFacts* facts_ = nullptr;  // of dataset_name
   ModelSource source_;
 };
 

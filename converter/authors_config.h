@@ -13,10 +13,10 @@
 
 namespace moka {
 
-// `config` is the file at `path` as an object. `pad_id` is what the caller was told, if anything. kInvalidArgument: unknown keys, values that cannot be
-// right or contradict the weights (both are shown), keys without which the model is not determined.
-// kUnsupported: models whose code does not exist or does not compute what it says. Up to 20 problems
-// in one message.
+// `config` is the file at `path` as an object; `pad_id` is what the caller was told, if anything.
+// kInvalidArgument: unknown keys, values that cannot be right or contradict the weights (both are
+// shown), keys without which the model is not determined. kUnsupported: models whose code does not
+// exist or does not compute what it says. Up to 20 problems in one message.
 Result<ModelSource> read_authors_config(const AuthorsTree& tree, const nlohmann::json& config,
                                         const std::string& path, std::optional<int32_t> pad_id);
 

@@ -68,8 +68,7 @@ class Line {
     if (first == '"' || first == '\'') {
       MOKA_ASSIGN_OR_RETURN(const std::string text, quoted());
       if (!empty()) {
-        return fail(StatusCode::kCorrupt,
-                    "has more after the quoted value: " + in_quotes(rest_));
+        return fail(StatusCode::kCorrupt, "has more after the quoted value: " + in_quotes(rest_));
       }
       return json(text);
     }
@@ -128,12 +127,10 @@ class Line {
     for (const char* word : {"~", "null", "Null", "NULL"}) {
       if (text == word) return json();
     }
-    for (const char* word :
-         {"true", "True", "TRUE", "yes", "Yes", "YES", "on", "On", "ON"}) {
+    for (const char* word : {"true", "True", "TRUE", "yes", "Yes", "YES", "on", "On", "ON"}) {
       if (text == word) return json(true);
     }
-    for (const char* word :
-         {"false", "False", "FALSE", "no", "No", "NO", "off", "Off", "OFF"}) {
+    for (const char* word : {"false", "False", "FALSE", "no", "No", "NO", "off", "Off", "OFF"}) {
       if (text == word) return json(false);
     }
     return number_or_text(text);
@@ -154,9 +151,9 @@ class Line {
         return value < 0 ? json(value) : json(static_cast<uint64_t>(value));
       }
     }
-    const bool odd_number = integer || (digits.front() != '.' &&
-                                        digits.find_first_not_of("0123456789_:") ==
-                                            std::string::npos);
+    const bool odd_number =
+        integer ||
+        (digits.front() != '.' && digits.find_first_not_of("0123456789_:") == std::string::npos);
     if (odd_number) {
       return other_yaml("has the number " + in_quotes(text) +
                         ", which programs read in different ways");

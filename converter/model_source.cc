@@ -9,6 +9,7 @@
 #include "converter/file.h"
 #include "converter/flat_yaml.h"
 #include "converter/json.h"
+#include "converter/sibling_checkpoint.h"
 
 namespace moka {
 namespace {
@@ -31,7 +32,55 @@ Result<ModelSource> read_authors(const ConvertOptions& options, const FoundCheck
   return read_authors_config(tree, config, path, options.pad_id);
 }
 
+Result<ModelSource> read_sibling(const ConvertOptions& options, const FoundCheckpoint& found) {
+  const std::string& where = found.checkpoint->files().front();
+  MOKA_ASSIGN_OR_RETURN(const SiblingTree tree, read_sibling_tree(*found.checkpoint, where));
+  const std::string path = options.config.empty() ? found.config_yaml : options.config;
+  if (path.empty() && tree.heads == 0) {
+    return Status(StatusCode::kNotFound,
+                  where +
+                      ": there is no config.yaml beside it or its run, and weights do not tell "
+                      "the number of heads; --config names a file with num_heads");
+  }
+  if (path.empty()) return read_sibling_config(tree, json(), where);
+  MOKA_ASSIGN_OR_RETURN(const json config, read_config_file(path, kMaxConfigBytes));
+  return read_sibling_config(tree, config, path);
+}
+
+Status apply_gate_column(const ConvertOptions& options, const FoundCheckpoint& found,
+                         const std::string& path, LatteConfig* config) {
+  if (options.gate_column.empty()) return Status();
+  if (config->mixer != LatteMixing::kMacchiato) {
+    return Status(StatusCode::kInvalidArgument,
+                  path + ": --gate-column was given, but only the mixer \"macchiato\" has gates");
+  }
+  const std::string apart = "blocks.0.mixer.gate.weight";
+  if (SourceMap(*found.checkpoint).find(apart) != nullptr) {
+    return Status(StatusCode::kInvalidArgument,
+                  path +
+                      ": --gate-column was given, but the gates are no part of the queries: "
+                      "there is the tensor " +
+                      in_quotes(apart));
+  }
+  const bool last = options.gate_column == "last";
+  if (config->gate_last && !last) {
+    return Status(StatusCode::kInvalidArgument,
+                  path + ": gate_column is \"last\", but --gate-column is \"first\"");
+  }
+  config->gate_last = last;
+  return Status();
+}
+
 Result<ModelSource> read_latte(const ConvertOptions& options, const FoundCheckpoint& found) {
+  const std::vector<SourceTensor>& tensors = found.checkpoint->tensors();
+  if (!tensors.empty() && tensors.back().name.rfind("params/", 0) == 0) {
+    return Status(StatusCode::kUnsupported,
+                  found.checkpoint->files().front() +
+                      ": its modules are of no code that is known (the last tensor is " +
+                      in_quotes(tensors.back().name) +
+                      "), expected Encoder_0 or encoder of the Latte authors, or "
+                      "TransformerBlock_<i> of the sibling code");
+  }
   const std::string path =
       options.config.empty() ? join_path(found.folder, "config.json") : options.config;
   if (options.config.empty() && !path_exists(path)) {
@@ -44,14 +93,8 @@ Result<ModelSource> read_latte(const ConvertOptions& options, const FoundCheckpo
   MOKA_ASSIGN_OR_RETURN(source.config, read_latte_config(path));
   source.config_path = path;
   LatteConfig& config = source.config;
-  if (!options.gate_column.empty()) {
-    if (config.mixer != LatteMixing::kMacchiato) {
-      return Status(StatusCode::kInvalidArgument,
-                    path + ": --gate-column was given, but only the mixer \"macchiato\" has gates");
-    }
-    config.gate_fused = true;
-    config.gate_last = options.gate_column == "last";
-  }
+  source.text.bytes_by_size = true;
+  MOKA_RETURN_IF_ERROR(apply_gate_column(options, found, path, &config));
   if (options.pad_id) {
     if (config.pad_id >= 0 && config.pad_id != *options.pad_id) {
       return Status(StatusCode::kInvalidArgument,
@@ -86,8 +129,10 @@ Result<ModelSource> read_model_source(const ConvertOptions& options, const Found
         "--gate-column is " + in_quotes(options.gate_column) + ", expected \"first\" or \"last\"");
   }
   const bool authors = is_authors_tree(*found.checkpoint);
-  MOKA_ASSIGN_OR_RETURN(ModelSource source,
-                        authors ? read_authors(options, found) : read_latte(options, found));
+  const bool sibling = is_sibling_tree(*found.checkpoint);
+  MOKA_ASSIGN_OR_RETURN(ModelSource source, authors   ? read_authors(options, found)
+                                            : sibling ? read_sibling(options, found)
+                                                      : read_latte(options, found));
   MOKA_RETURN_IF_ERROR(apply_labels(options.labels, &source));
   return source;
 }

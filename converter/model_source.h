@@ -20,8 +20,10 @@ namespace moka {
 struct TextRules {
   std::string source;  // as TokenizerRequest::source; empty: not told
   std::string needed;  // why there must be one and how to give it; empty: a model may go without
-  std::optional<int32_t> pad_id;  // in the data that the model was trained on
-  uint32_t max_length = 0;        // tokens that documents were cut to, eos included; 0: none
+  std::optional<int32_t> pad_id;    // in the data that the model was trained on
+  bool pad_from_tokenizer = false;  // the model pools, and only the tokenizer can tell the pad id
+  bool bytes_by_size = false;       // a vocabulary of 260 ids without a file is that of bytes
+  uint32_t max_length = 0;          // tokens that documents were cut to, eos included; 0: none
   bool add_eos = false;
   bool end_of_text_is_pad = false;
 };
@@ -34,8 +36,8 @@ struct ModelSource {
   std::vector<std::string> notes;  // for people
 };
 
-// Reads the configuration of a checkpoint that was found: the one that the options name, else the one
-// beside it. Errors as plan_conversion.
+// Reads the configuration of a checkpoint that was found: the one that the options name, else the
+// one beside it. Errors as plan_conversion.
 Result<ModelSource> read_model_source(const ConvertOptions& options, const FoundCheckpoint& found);
 
 }  // namespace moka

@@ -74,7 +74,26 @@ std::string tokenizer_source(const ConvertOptions& options, const std::string& f
   }
   const std::string found = find_tokenizer(folder);
   if (!found.empty()) return found;
-  return c.source.config.vocab_size == kBytesVocabulary ? "bytes" : "";
+  const bool bytes = c.source.text.bytes_by_size && c.source.config.vocab_size == kBytesVocabulary;
+  return bytes ? "bytes" : "";
+}
+
+// Pooling leaves out padding. Where no configuration tells its id, the tokenizer must.
+Status set_pad_id(Conversion* c) {
+  if (!c->source.text.pad_from_tokenizer) return Status();
+  const std::optional<TokenizerSpec>& tokenizer = c->layout.spec.tokenizer;
+  if (!tokenizer || tokenizer->pad_id < 0) {
+    return Status(StatusCode::kInvalidArgument,
+                  c->source.config_path +
+                      ": the id of padding is neither in the weights nor in the configuration: "
+                      "give dataset_name, a --tokenizer that has it, or --pad-id N (-1 for models "
+                      "that never see padding)");
+  }
+  c->source.config.pad_id = tokenizer->pad_id;
+  Head& head = c->layout.spec.head;
+  if (auto* classifier = std::get_if<ClassifierHead>(&head)) classifier->pad_id = tokenizer->pad_id;
+  if (auto* pair = std::get_if<PairHead>(&head)) pair->pad_id = tokenizer->pad_id;
+  return Status();
 }
 
 Status add_tokenizer(const ConvertOptions& options, const std::string& folder, Conversion* c) {
@@ -91,7 +110,7 @@ Status add_tokenizer(const ConvertOptions& options, const std::string& folder, C
   request.source = tokenizer_source(options, folder, *c);
   if (request.source.empty()) {
     const std::string& needed = c->source.text.needed;
-    if (c->source.names != nullptr && needed.empty() && config.head == LatteOutput::kLanguage) {
+    if (c->source.text.bytes_by_size && config.head == LatteOutput::kLanguage) {
       return Status(
           StatusCode::kNotFound,
           join_path(folder, "tokenizer.json") + ": no such file; a model with vocab_size " +
@@ -115,10 +134,10 @@ Status add_tokenizer(const ConvertOptions& options, const std::string& folder, C
   Result<TokenizerSource> read = read_tokenizer(request);
   if (!read.ok()) {
     // A path begins the messages about a file; a word tells nothing of where the ids came from.
-    const bool file = path_exists(request.source);
-    return file ? read.status()
-                : Status(read.status().code(),
-                         c->source.config_path + ": " + read.status().message());
+    const bool named = path_exists(request.source) || !options.tokenizer.empty();
+    return named ? read.status()
+                 : Status(read.status().code(),
+                          c->source.config_path + ": " + read.status().message());
   }
   TokenizerSource found = std::move(read).value();
   c->layout.spec.tokenizer = std::move(found.spec);
@@ -210,16 +229,13 @@ Result<Conversion> prepare_conversion(const ConvertOptions& options) {
   MOKA_ASSIGN_OR_RETURN(c.source, read_model_source(options, found));
   c.checkpoint = std::move(found.checkpoint);
   c.notes = std::move(found.notes);
-  const auto add_notes = [&c](const std::vector<std::string>& notes) {
-    c.notes.insert(c.notes.end(), notes.begin(), notes.end());
-  };
-  add_notes(c.checkpoint->notes());
-  add_notes(c.source.notes);
+  c.notes.insert(c.notes.end(), c.source.notes.begin(), c.source.notes.end());
   if (!c.source.config_path.empty()) c.files = {c.source.config_path};
   c.files.insert(c.files.end(), c.checkpoint->files().begin(), c.checkpoint->files().end());
   MOKA_ASSIGN_OR_RETURN(c.layout, latte_layout(c.source.config, *c.source.names, *c.checkpoint,
                                                options.weights, c.checkpoint->files().front()));
   MOKA_RETURN_IF_ERROR(add_tokenizer(options, found.folder, &c));
+  MOKA_RETURN_IF_ERROR(set_pad_id(&c));
   MOKA_RETURN_IF_ERROR(read_recommended_sampling(found.folder, &c));
   describe_metadata(options, found.run_folder.empty() ? found.folder : found.run_folder, &c);
   note_sources(&c);

@@ -12,6 +12,8 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
+constexpr const char* kAnd = " + ";  // between the sources of a PlannedTensor
+
 // Names come from files of unknown origin; bytes that are not UTF-8 must not end the program.
 std::string dump(const Json& json) {
   return json.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
@@ -108,9 +110,17 @@ std::string plan_text(const ConversionPlan& plan) {
   std::vector<std::vector<std::string>> rows = {
       {"source", "shape", "type", "->", "stored as", "type", "bytes", "what is done"}};
   for (const PlannedTensor& t : plan.tensors) {
-    rows.push_back({printable(t.source), shape_words(t.source_shape), t.source_type, "->",
-                    printable(t.target), dtype_name(t.stored), std::to_string(t.stored_bytes),
+    // Further sources stand below the first, so that no line holds four names.
+    const size_t end = t.source.find(kAnd);
+    rows.push_back({printable(t.source.substr(0, end)), shape_words(t.source_shape), t.source_type,
+                    "->", printable(t.target), dtype_name(t.stored), std::to_string(t.stored_bytes),
                     t.transform});
+    for (size_t at = end; at != std::string::npos;) {
+      const size_t next = t.source.find(kAnd, at + 1);
+      const size_t begin = at + std::string(kAnd).size();
+      rows.push_back({"+ " + printable(t.source.substr(begin, next - begin))});
+      at = next;
+    }
   }
   return table(rows) + "\n" +
          table({{"input", printable(plan.input)},

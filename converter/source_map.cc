@@ -88,9 +88,9 @@ Recipe ungated_rows(const std::string& name, uint32_t heads, uint32_t each, uint
                     bool gate_last) {
   const uint64_t head = uint64_t{each + 1} * in;
   View view{gate_last ? 0 : uint64_t{in}, {heads, each, in}, {head, in, 1}};
-  return view_of(name, {heads * (each + 1), in}, std::move(view),
-                 gate_last ? "all rows but the last of each head"
-                           : "all rows but the first of each head");
+  return view_of(
+      name, {heads * (each + 1), in}, std::move(view),
+      gate_last ? "all rows but the last of each head" : "all rows but the first of each head");
 }
 
 Recipe gate_rows(const std::string& name, uint32_t heads, uint32_t each, uint32_t in,

@@ -58,7 +58,8 @@ Result<std::optional<TestVector>> make_test_vector(
   for (const char* prompt : kPrompts) {
     TestVector candidate;
     if (first >= 0) candidate.prompt.push_back(first);
-    MOKA_RETURN_IF_ERROR(tokenizer.encode(prompt, &candidate.prompt, false));
+    // Vocabularies of symbols, such as those of enwik8, cannot spell English.
+    if (!tokenizer.encode(prompt, &candidate.prompt, false).ok()) continue;
     const uint64_t limit = model.info().position_limit;
     if (limit != 0 && candidate.prompt.size() + kTokens > limit) continue;
     session.reset();
