@@ -117,8 +117,7 @@ class TreeReader {
                                 : "has both TransBlock and GLUBlock");
     }
     tree_.block_module = *kinds.begin();
-    tree_.block =
-        tree_.block_module == "GLUBlock_" ? LatteBlock::kGlu : LatteBlock::kTransformer;
+    tree_.block = tree_.block_module == "GLUBlock_" ? LatteBlock::kGlu : LatteBlock::kTransformer;
     return Status();
   }
 

@@ -18,12 +18,12 @@ struct AuthorsTree {
   std::string encoder;                        // its path: "Encoder_0/" or "encoder/"
   LatteInput input = LatteInput::kTokens;     // or kPixels, kPixelsConv
   LatteBlock block = LatteBlock::kTransformer;
-  std::string block_module;   // "TransBlock_" or "GLUBlock_"
-  std::string mixer_module;   // "BidLatte_0"
-  std::string attention;      // "bid_latte", as the configuration names that module
+  std::string block_module;  // "TransBlock_" or "GLUBlock_"
+  std::string mixer_module;  // "BidLatte_0"
+  std::string attention;     // "bid_latte", as the configuration names that module
   uint32_t layers = 0;
   bool batch_norm = false;
-  bool final_norm = false;    // of language models
+  bool final_norm = false;  // of language models
   uint32_t width = 0, vocab_size = 0, latents = 0, classes = 0;
   uint32_t heads = 0, max_length = 0;  // linformer only, else 0
 };

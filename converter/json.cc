@@ -217,9 +217,9 @@ const json* JsonFields::list(const char* key, size_t count, const std::string& o
     return nullptr;
   }
   if (count != 0 && value->size() != count) {
-    problems_->add(StatusCode::kInvalidArgument,
-                   std::string(key) + " has " + std::to_string(value->size()) +
-                       " entries, expected " + size + of_what);
+    problems_->add(StatusCode::kInvalidArgument, std::string(key) + " has " +
+                                                     std::to_string(value->size()) +
+                                                     " entries, expected " + size + of_what);
     return nullptr;
   }
   return value;
@@ -252,8 +252,8 @@ std::vector<uint32_t> JsonFields::integers(const char* key, uint32_t low, uint32
   std::vector<uint32_t> result;
   for (size_t i = 0; value != nullptr && i < value->size(); ++i) {
     const json& entry = (*value)[i];
-    const bool right = entry.is_number_unsigned() && entry.get<uint64_t>() >= low &&
-                       entry.get<uint64_t>() <= high;
+    const bool right =
+        entry.is_number_unsigned() && entry.get<uint64_t>() >= low && entry.get<uint64_t>() <= high;
     if (!right) {
       wrong_entry(key, i, entry,
                   "an integer from " + std::to_string(low) + " to " + std::to_string(high));

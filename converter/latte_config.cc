@@ -85,15 +85,14 @@ const char* LatteConfigReader::mixer_name() const {
 }
 
 LatteMixing LatteConfigReader::read_mixer() {
-  return fields_.choice<LatteMixing>("mixer",
-                                     {
-                                         {"latte_causal", LatteMixing::kLatteCausal},
-                                         {"latte_bid", LatteMixing::kLatteBid},
-                                         {"macchiato", LatteMixing::kMacchiato},
-                                         {"window", LatteMixing::kWindow},
-                                         {"standard_causal", LatteMixing::kStandardCausal},
-                                         {"linformer", LatteMixing::kLinformer},
-                                     });
+  return fields_.choice<LatteMixing>("mixer", {
+                                                  {"latte_causal", LatteMixing::kLatteCausal},
+                                                  {"latte_bid", LatteMixing::kLatteBid},
+                                                  {"macchiato", LatteMixing::kMacchiato},
+                                                  {"window", LatteMixing::kWindow},
+                                                  {"standard_causal", LatteMixing::kStandardCausal},
+                                                  {"linformer", LatteMixing::kLinformer},
+                                              });
 }
 
 void LatteConfigReader::read_sizes() {
@@ -189,8 +188,7 @@ void LatteConfigReader::read_hidden() {
 void LatteConfigReader::read_window() {
   const std::optional<uint32_t> none = windowed() ? std::nullopt : std::optional<uint32_t>(0);
   const uint32_t size = fields_.integer("window", 1, kMaxExtent - 1, none);
-  const bool one_more =
-      fields_.choice<bool>("window_extent", {{"w", false}, {"w+1", true}}, false);
+  const bool one_more = fields_.choice<bool>("window_extent", {{"w", false}, {"w+1", true}}, false);
   // Absent, RoPE is as the specification has it by default; null says that there is none.
   const bool rope = !fields_.is_null("rope_theta");
   const double theta = fields_.number("rope_theta", 1.0, 1e12, 10000.0);
@@ -227,8 +225,9 @@ void LatteConfigReader::read_vapor() {
   const json* vapor = fields_.object("vapor");
   if (vapor == nullptr) return;
   if (config_.mixer == LatteMixing::kLatteBid) {
-    unsupported("vapor is set, expected null with mixer \"latte_bid\"; values are rotated by their "
-                "age, which needs a causal mixer");
+    unsupported(
+        "vapor is set, expected null with mixer \"latte_bid\"; values are rotated by their "
+        "age, which needs a causal mixer");
   } else if (!latent()) {
     conflict(std::string("vapor is set, the ") + mixer_name() + " mixer has no latents");
   }
@@ -255,15 +254,15 @@ void LatteConfigReader::read_front() {
                                                 {"conv_rglru", FrontKind::kConvRgLru},
                                             },
                                             FrontKind::kNone);
-  const bool value =
-      fields_.choice<bool>("recurrent_feeds", {{"qk", false}, {"qkv", true}}, false);
+  const bool value = fields_.choice<bool>("recurrent_feeds", {{"qk", false}, {"qkv", true}}, false);
   const bool local =
       fields_.choice<bool>("local_input", {{"x", false}, {"recurrent", true}}, false);
   const uint32_t blocks = fields_.integer("rglru_blocks", 1, kMaxExtent, config_.heads);
   if (config_.front == FrontKind::kNone) return;
   if (config_.mixer == LatteMixing::kLatteBid) {
-    unsupported("recurrent is set, expected \"none\" with mixer \"latte_bid\"; a recurrence needs "
-                "a causal mixer");
+    unsupported(
+        "recurrent is set, expected \"none\" with mixer \"latte_bid\"; a recurrence needs "
+        "a causal mixer");
   } else if (!latent()) {
     conflict(std::string("recurrent is set, the ") + mixer_name() +
              " mixer has no recurrence before it");
@@ -292,8 +291,8 @@ void LatteConfigReader::read_sharing() {
 }
 
 void LatteConfigReader::read_memory() {
-  config_.memory_causal = fields_.choice<bool>(
-      "memory_mixer", {{"latte_bid", false}, {"latte_causal", true}}, false);
+  config_.memory_causal =
+      fields_.choice<bool>("memory_mixer", {{"latte_bid", false}, {"latte_causal", true}}, false);
   if (config_.memory_layers == 0) return;
   if (config_.mixer == LatteMixing::kLinformer) {
     unsupported("num_memory_layers is " + std::to_string(config_.memory_layers) +

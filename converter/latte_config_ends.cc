@@ -17,8 +17,9 @@ std::vector<std::string> labels_of_ids(const json& ids) {
   std::vector<std::string> labels(ids.size());
   std::vector<bool> seen(ids.size(), false);
   for (const auto& [key, value] : ids.items()) {
-    const bool number = !key.empty() && key.size() <= 6 &&
-                        std::all_of(key.begin(), key.end(), [](char c) { return c >= '0' && c <= '9'; });
+    const bool number =
+        !key.empty() && key.size() <= 6 &&
+        std::all_of(key.begin(), key.end(), [](char c) { return c >= '0' && c <= '9'; });
     const size_t id = number ? static_cast<size_t>(std::stoul(key)) : ids.size();
     if (id >= ids.size() || seen[id] || !value.is_string()) return {};
     seen[id] = true;
@@ -94,10 +95,11 @@ void LatteConfigReader::read_positions() {
   const bool fp32_angles = fields_.boolean("positions_fp32_angles", false);
   const bool linformer = config_.mixer == LatteMixing::kLinformer;
   if (config_.trained_length == 0 && (positions.kind != PositionKind::kNone || linformer)) {
-    const char* with = linformer ? "linformer mixers"
+    const char* with = linformer                                  ? "linformer mixers"
                        : positions.kind == PositionKind::kLearned ? "learned positions"
-                                                                   : "sinusoidal positions";
-    fields_.missing("max_position_embeddings", std::string("the number of positions, with ") + with);
+                                                                  : "sinusoidal positions";
+    fields_.missing("max_position_embeddings",
+                    std::string("the number of positions, with ") + with);
   }
   if (positions.kind == PositionKind::kNone) return;
   positions.max_length = config_.trained_length;
@@ -131,8 +133,8 @@ void LatteConfigReader::read_head() {
   const std::optional<Pooling> no_pooling =
       config_.pools() ? std::nullopt : std::optional<Pooling>(Pooling::kMean);
   config_.pooling = fields_.choice<Pooling>(
-      "pooling",
-      {{"mean", Pooling::kMean}, {"last", Pooling::kLast}, {"first", Pooling::kFirst}}, no_pooling);
+      "pooling", {{"mean", Pooling::kMean}, {"last", Pooling::kLast}, {"first", Pooling::kFirst}},
+      no_pooling);
   config_.unit_length = fields_.boolean("unit_length", false);
   read_regression();
   read_final_norm();
@@ -209,8 +211,8 @@ void LatteConfigReader::read_regression() {
   const uint64_t levels = std::max<uint64_t>(1, config_.quantiles.size());
   const uint64_t row = uint64_t{config_.forecast_steps} * config_.outputs;
   if (row > kMaxExtent || row * levels > kMaxExtent) {
-    conflict("forecast_steps times num_outputs times quantiles is " +
-             std::to_string(row) + " times " + std::to_string(levels) + ", expected at most " +
+    conflict("forecast_steps times num_outputs times quantiles is " + std::to_string(row) +
+             " times " + std::to_string(levels) + ", expected at most " +
              std::to_string(kMaxExtent));
   }
 }

@@ -65,8 +65,8 @@ TensorIndex LayoutBuilder::add(const std::string& name, const Shape& shape, bool
   const Recipe wanted = names_.recipe(name, shape, map_);
   const bool could_be_tied =
       config_.head == LatteOutput::kLanguage && wanted.uses.front().name == "head.weight";
-  std::optional<TensorRecipe> recipe = map_.resolve(
-      wanted, could_be_tied ? " (or tie_word_embeddings true in config.json)" : "");
+  std::optional<TensorRecipe> recipe =
+      map_.resolve(wanted, could_be_tied ? " (or tie_word_embeddings true in config.json)" : "");
   if (!recipe) return kNoTensor;
   Tensor tensor;
   tensor.name = name;
