@@ -1,5 +1,6 @@
 // msgpack documents of flax.serialization (spec 19.1): a training state of the authors' code under
-// "model", variables {"params", "batch_stats"}, or parameters alone.
+// "model", one of the sibling code with its variables under "weights", variables {"params",
+// "batch_stats"}, or parameters alone.
 //
 // Arrays are extension 1, single numbers extension 3; both hold [shape, type name, bytes], row-major
 // and little-endian. One of more than 2^30 bytes is a map of flat pieces.
@@ -132,10 +133,14 @@ Status FlaxCheckpoint::open() {
   }
   MOKA_ASSIGN_OR_RETURN(const Keys keys, keys_at(0));
   Keys state = keys;
-  const auto model = keys.find("model");
-  if (model != keys.end()) {
-    MOKA_ASSIGN_OR_RETURN(const Keys inside, keys_at(model->second));
-    if (inside.count("params") != 0) state = inside;
+  for (const char* name : {"model", "weights"}) {
+    const auto below = keys.find(name);
+    if (state.count("params") != 0 || below == keys.end()) continue;
+    MOKA_ASSIGN_OR_RETURN(Keys inside, keys_at(below->second));
+    if (inside.count("params") == 0) continue;
+    const auto step = keys.find("step");  // the sibling code has it beside its variables
+    if (step != keys.end()) inside.emplace(*step);
+    state = std::move(inside);
   }
   if (state.count("params") != 0) {
     MOKA_RETURN_IF_ERROR(read_training_state(state));

@@ -32,15 +32,24 @@ Result<ModelSource> read_authors(const ConvertOptions& options, const FoundCheck
   return read_authors_config(tree, config, path, options.pad_id);
 }
 
+// The arguments of a run of the sibling code, which its trainer leaves as JSON beside the state:
+// <step>/metadata/metadata. Empty when there are none.
+std::string sibling_arguments(const FoundCheckpoint& found) {
+  if (!found.config_yaml.empty()) return found.config_yaml;
+  const std::string path = join_path(folder_of(found.folder), "metadata/metadata");
+  return path_exists(path) ? path : "";
+}
+
 Result<ModelSource> read_sibling(const ConvertOptions& options, const FoundCheckpoint& found) {
   const std::string& where = found.checkpoint->files().front();
   MOKA_ASSIGN_OR_RETURN(const SiblingTree tree, read_sibling_tree(*found.checkpoint, where));
-  const std::string path = options.config.empty() ? found.config_yaml : options.config;
+  const std::string path = options.config.empty() ? sibling_arguments(found) : options.config;
   if (path.empty() && tree.heads == 0) {
     return Status(StatusCode::kNotFound,
                   where +
-                      ": there is no config.yaml beside it or its run, and weights do not tell "
-                      "the number of heads; --config names a file with num_heads");
+                      ": there is neither metadata/metadata in its step nor config.yaml beside it "
+                      "or its run, and weights do not tell the number of heads; --config names a "
+                      "file with num_heads");
   }
   if (path.empty()) return read_sibling_config(tree, json(), where);
   MOKA_ASSIGN_OR_RETURN(const json config, read_config_file(path, kMaxConfigBytes));

@@ -122,8 +122,8 @@ Status OrbaxCheckpoint::open() {
   } else {
     MOKA_ASSIGN_OR_RETURN(leaves, leaves_of_store());
   }
-  // The training state of the authors' code lies under "model"; others save it bare, or parameters
-  // alone.
+  // The training state of the authors' code lies under "model"; the sibling code has variables under
+  // "weights" and the step beside them; others save it bare, or parameters alone.
   const auto any = [&](const std::string& prefix) {
     return std::any_of(leaves.begin(), leaves.end(),
                        [&](const Leaf& leaf) { return begins_with(leaf.name, prefix); });
@@ -132,23 +132,27 @@ Status OrbaxCheckpoint::open() {
   bool alone = false;
   if (any("model/params/")) {
     root = "model/";
+  } else if (any("weights/params/")) {
+    root = "weights/";
   } else if (!any("params/")) {
     alone = true;
   }
+  const std::string step = root == "weights/" ? "step" : root + "step";
   const auto wanted = [&](const Leaf& leaf) {
     return alone || begins_with(leaf.name, root + "params/") ||
-           begins_with(leaf.name, root + "batch_stats/") || leaf.name == root + "step";
+           begins_with(leaf.name, root + "batch_stats/") || leaf.name == step;
   };
   if (described) {
-    const std::string key = root.empty() ? "" : "model.";
+    const std::string key = root.empty() ? "" : root.substr(0, root.size() - 1) + ".";
     std::vector<std::string> prefixes;
-    if (!alone) prefixes = {key + "params.", key + "batch_stats.", key + "step/"};
+    const std::string step_key = root == "weights/" ? "step" : key + "step";
+    if (!alone) prefixes = {key + "params.", key + "batch_stats.", step_key + "/"};
     MOKA_ASSIGN_OR_RETURN(store_, open_array_store(folder_, prefixes));
   }
   chunks_ = std::make_unique<ChunkReader>(store_.get());
   for (const Leaf& leaf : leaves) {
     if (!wanted(leaf)) continue;
-    if (!alone && leaf.name == root + "step") {
+    if (!alone && leaf.name == step) {
       MOKA_RETURN_IF_ERROR(read_step(leaf));
     } else {
       MOKA_RETURN_IF_ERROR(

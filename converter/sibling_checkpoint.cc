@@ -22,11 +22,10 @@ constexpr struct {
 
 // Arguments that only training reads.
 constexpr const char* kTrainingKeys[] = {
-    "dtype",         "num_samples",      "sample_size",
-    "batch_size",    "learning_rate",    "weight_decay",
-    "num_iters",     "num_warmup_iters", "num_loader_workers",
-    "wandb",         "wandb_project",    "wandb_run_name",
-    "gradient_clip", "verbose",          "dropout",
+    "num_samples",  "sample_size",   "batch_size",       "learning_rate",
+    "weight_decay", "num_iters",     "num_warmup_iters", "num_loader_workers",
+    "wandb",        "wandb_project", "wandb_run_name",   "gradient_clip",
+    "verbose",      "dropout",
 };
 
 bool begins(const std::string& text, const std::string& start) {
@@ -158,6 +157,7 @@ Result<ModelSource> read_sibling_config(const SiblingTree& tree, const nlohmann:
                                                    ", but the weights have " + tree.mixer_module +
                                                    ", which is " + in_quotes(tree.attention));
   }
+  const std::string computed_in = fields.text("dtype", "float32");
   for (const char* key : kTrainingKeys) fields.ignore(key);
   fields.finish();
   MOKA_RETURN_IF_ERROR(problems.status(path));
@@ -181,6 +181,10 @@ Result<ModelSource> read_sibling_config(const SiblingTree& tree, const nlohmann:
     model.mixer_bias = tree.attention == "latte-wrap";
     model.score_scale = static_cast<float>(std::sqrt(static_cast<double>(heads) / tree.width));
     model.key_eps = 1e-6f;
+  }
+  if (computed_in != "float32") {
+    source.notes.push_back("dtype is " + in_quotes(computed_in) +
+                           ": the original computes in it, Moka in float32");
   }
   source.text.needed = "GPT-2's vocab.bpe with encoder.json beside it: --tokenizer vocab.bpe";
   source.config_path = config.is_null() ? "" : path;

@@ -1,4 +1,5 @@
 // `moka logits` for every kind of model: shapes, numbers, and what it says about wrong files.
+#include <filesystem>
 #include <string>
 #include <vector>
 
@@ -144,6 +145,20 @@ TEST_CASE("cli logits: pairs, embeddings, values, pixels, a model that looks ahe
     REQUIRE(write_npy(x, shape, first).ok());
     CHECK(output_of({"logits", m, "--pixels", x}, y).shape == std::vector<uint64_t>{4});
   }
+}
+
+TEST_CASE("cli logits: sequences longer than the model reads are refused before any work") {
+  const TemporaryFolder folder;
+  const std::string model = folder / "m.moka", x = folder / "x.npy", y = folder / "y.npy";
+  const auto run = [&] { return moka_command({"logits", model, "--ids", x, "-o", y}); };
+  TaskModelOptions options;
+  options.position_limit = 10;
+  write_task_model(model, classifier_model(options));
+  write_file(x, ids_npy("(1, 11)", std::vector<int32_t>(11, 65)));
+  check_refused(run(), 1, x + ": sequences of 11 tokens; the model reads at most 10");
+  write_task_model(model, linformer_model(10));
+  check_refused(run(), 1, x + ": sequences of 11 tokens; the model reads at most 10");
+  CHECK_FALSE(std::filesystem::exists(y));
 }
 
 TEST_CASE("cli logits: the wrong option, shape, type and ids") {

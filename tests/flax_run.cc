@@ -1,10 +1,12 @@
 #include "tests/flax_run.h"
 
+#include <algorithm>
 #include <cmath>
 #include <filesystem>
 
 #include "tests/checkpoint_builder.h"
 #include "tests/checkpoint_bytes.h"
+#include "tests/checkpoint_testing.h"
 #include "tests/process.h"
 
 namespace moka::test {
@@ -98,6 +100,86 @@ void FlaxRun::write(const std::string& folder, uint64_t step) const {
   std::string yaml;
   for (const auto& [key, value] : config) yaml += key + ": " + value + "\n";
   if (!config.empty()) write_file(folder + "/config.yaml", yaml);
+}
+
+namespace {
+
+// Inline chunks of zarr 2 for one array of a store.
+void add_array(const std::string& key, const FlaxArray& array, std::vector<OcdbtEntry>* entries) {
+  std::string shape, chunk;
+  for (const uint64_t extent : array.shape) {
+    shape += (shape.empty() ? "" : ",") + std::to_string(extent);
+    chunk += chunk.empty() ? "0" : ".0";
+  }
+  OcdbtEntry header, data;
+  header.key = key + "/.zarray";
+  header.value = "{\"zarr_format\":2,\"shape\":[" + shape + "],\"chunks\":[" + shape +
+                 "],\"dtype\":\"<f4\",\"order\":\"C\",\"filters\":null,\"compressor\":null," +
+                 "\"fill_value\":null}";
+  data.key = key + "/" + chunk;
+  data.value = raw(array.values);
+  entries->push_back(header);
+  entries->push_back(data);
+}
+
+std::string dotted(std::string path) {
+  for (char& c : path) c = c == '/' ? '.' : c;
+  return path;
+}
+
+// The leaf of _METADATA for the array at `path`.
+std::string described_leaf(const std::string& path) {
+  std::string keys;
+  for (size_t at = 0; at <= path.size();) {
+    const size_t slash = std::min(path.find('/', at), path.size());
+    keys += (keys.empty() ? "" : ",") + std::string("{\"key\":\"") + path.substr(at, slash - at) +
+            "\",\"key_type\":2}";
+    at = slash + 1;
+  }
+  return "\"" + path + "\":{\"key_metadata\":[" + keys +
+         "],\"value_metadata\":{\"value_type\":\"jax.Array\",\"skip_deserialize\":false}}";
+}
+
+}  // namespace
+
+void FlaxRun::write_sibling(const std::string& folder, StateForm form, uint64_t step) const {
+  const std::string top = folder + "/checkpoints/" + std::to_string(step);
+  const std::string state = top + "/state";
+  std::filesystem::create_directories(state);
+  std::filesystem::create_directories(top + "/metadata");
+  std::string arguments;
+  for (const auto& [key, value] : config) {
+    const bool number = value.find_first_not_of("0123456789.") == std::string::npos;
+    arguments +=
+        (arguments.empty() ? "\"" : ",\"") + key + "\":" + (number ? value : "\"" + value + "\"");
+  }
+  write_file(top + "/metadata/metadata", "{" + arguments + "}");
+  if (form == StateForm::kMsgpack) {
+    Tree weights, all;
+    for (const auto& [path, array] : arrays) {
+      weights.put(path, mp_ndarray(array.shape, "float32", raw(array.values)));
+    }
+    all.put("step", mp_uint(step + 1));
+    all.put("weights", weights.bytes());
+    all.put("optimizer_state", mp_map({{"mu", mp_map({{"params", mp_map({})}})}}));
+    write_file(state + "/checkpoint", all.bytes());
+    return;
+  }
+  std::vector<OcdbtEntry> entries;
+  std::string described;
+  for (const auto& [path, array] : arrays) {
+    add_array("weights." + dotted(path), array, &entries);
+    described += (described.empty() ? "" : ",") + described_leaf("weights/" + path);
+  }
+  // What only training needs is in the store too, and not to be taken.
+  add_array("optimizer_state.mu.params.Embed_0.embedding", {{2}, {8, 9}}, &entries);
+  described += "," + described_leaf("optimizer_state/mu/params/Embed_0/embedding");
+  std::sort(entries.begin(), entries.end(),
+            [](const OcdbtEntry& a, const OcdbtEntry& b) { return a.key < b.key; });
+  write_ocdbt(state, entries);
+  if (form == StateForm::kDescribedOcdbt) {
+    write_file(state + "/_METADATA", "{\"tree_metadata\":{" + described + "},\"use_zarr3\":false}");
+  }
 }
 
 FlaxRun authors_run(const std::string& task, const std::string& block, const std::string& attention,

@@ -22,6 +22,12 @@ struct FlaxRun {
   void add(const std::string& path, const std::vector<uint64_t>& shape, float scale = 0.4f);
   // checkpoints/<step>/default/checkpoint and config.yaml in `folder`, which is there.
   void write(const std::string& folder, uint64_t step = 60) const;
+
+  // As the sibling code's trainer writes it: checkpoints/<step>/state with the variables under
+  // "weights" and the step beside them, as msgpack or as an OCDBT store (with or without the
+  // description of its tree), and its arguments as JSON in checkpoints/<step>/metadata/metadata.
+  enum class StateForm { kMsgpack, kOcdbt, kDescribedOcdbt };
+  void write_sibling(const std::string& folder, StateForm form, uint64_t step = 200) const;
 };
 
 // What the Latte authors' code writes: width 16, 2 heads, 8 latents, 2 layers, 20 ids, 12 positions,

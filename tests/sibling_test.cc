@@ -1,5 +1,6 @@
 // Checkpoints of the sibling code give the numbers that its equations give, computed here plainly in
 // double from the same parameters.
+#include <algorithm>
 #include <cmath>
 
 #include "converter/convert.h"
@@ -207,6 +208,43 @@ TEST_CASE("sibling: all three kinds of attention give the equations' logits") {
   }
 }
 
+TEST_CASE("sibling: a run as its trainer leaves it converts without a word more") {
+  using Form = FlaxRun::StateForm;
+  const FlaxRun run = test::sibling_run("latte");
+  const TemporaryFolder plain;
+  run.write(plain.path());
+  REQUIRE(convert(options_for(plain.path(), plain / "x.moka")).ok());
+  const auto expected = Model::open(plain / "x.moka");
+  REQUIRE(expected.ok());
+  auto want = expected.value().new_session();
+  REQUIRE(want.ok());
+  const std::vector<TokenId> ids = {3, 19, 0, 7};
+  REQUIRE(want.value().append(ids).ok());
+  FlaxRun half = run;
+  half.config["dtype"] = "bfloat16";
+  const TemporaryFolder rounded;
+  half.write_sibling(rounded.path(), Form::kMsgpack);
+  const auto plan = plan_conversion(options_for(rounded.path(), ""));
+  REQUIRE_MESSAGE(plan.ok(), plan.status().message());
+  CHECK(std::count(plan.value().notes.begin(), plan.value().notes.end(),
+                   "dtype is \"bfloat16\": the original computes in it, Moka in float32") == 1);
+  for (const Form form : {Form::kMsgpack, Form::kOcdbt, Form::kDescribedOcdbt}) {
+    CAPTURE(static_cast<int>(form));
+    const TemporaryFolder folder;
+    run.write_sibling(folder.path(), form);
+    const auto report = convert(options_for(folder.path(), folder / "x.moka"));
+    REQUIRE_MESSAGE(report.ok(), report.status().message());
+    const auto model = Model::open(folder / "x.moka");
+    REQUIRE_MESSAGE(model.ok(), model.status().message());
+    auto session = model.value().new_session();
+    REQUIRE(session.ok());
+    REQUIRE(session.value().append(ids).ok());
+    const Span<const float> got = session.value().logits(), same = want.value().logits();
+    REQUIRE(got.size() == same.size());
+    CHECK(std::equal(got.begin(), got.end(), same.begin()));
+  }
+}
+
 TEST_CASE("sibling: what the weights do not tell is asked for, what contradicts them refused") {
   const TemporaryFolder folder;
   FlaxRun run = test::sibling_run("latte");
@@ -248,8 +286,9 @@ TEST_CASE("sibling: what the weights do not tell is asked for, what contradicts 
   CHECK(none.code() == StatusCode::kNotFound);
   CHECK(none.message() ==
         bare /
-            "checkpoints/60/default/checkpoint: there is no config.yaml beside it or its run, "
-            "and weights do not tell the number of heads; --config names a file with num_heads");
+            "checkpoints/60/default/checkpoint: there is neither metadata/metadata in its step nor "
+            "config.yaml beside it or its run, and weights do not tell the number of heads; "
+            "--config names a file with num_heads");
 }
 
 }  // namespace moka

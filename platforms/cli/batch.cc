@@ -129,8 +129,9 @@ Result<Batch> batch_of(const NpyArray& array, const ModelInfo& info, const std::
   }
   batch.steps = static_cast<size_t>(steps);
   if (info.position_limit != 0 && steps > info.position_limit) {
-    return Status(StatusCode::kOutOfRange, name + ": sequences of " + with_commas(steps) +
-                                               " steps; the model reads at most " +
+    const char* unit = info.input == InputKind::kTokens ? " tokens" : " steps";
+    return Status(StatusCode::kOutOfRange, name + ": sequences of " + with_commas(steps) + unit +
+                                               "; the model reads at most " +
                                                with_commas(info.position_limit));
   }
   return batch;
