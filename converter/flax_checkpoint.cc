@@ -135,12 +135,13 @@ Status FlaxCheckpoint::open() {
   Keys state = keys;
   for (const char* name : {"model", "weights"}) {
     const auto below = keys.find(name);
-    if (state.count("params") != 0 || below == keys.end()) continue;
+    if (below == keys.end()) continue;
     MOKA_ASSIGN_OR_RETURN(Keys inside, keys_at(below->second));
     if (inside.count("params") == 0) continue;
     const auto step = keys.find("step");  // the sibling code has it beside its variables
     if (step != keys.end()) inside.emplace(*step);
     state = std::move(inside);
+    break;
   }
   if (state.count("params") != 0) {
     MOKA_RETURN_IF_ERROR(read_training_state(state));

@@ -23,6 +23,12 @@ bool begins_with(const std::string& text, const std::string& prefix) {
   return text.compare(0, prefix.size(), prefix) == 0;
 }
 
+// A path of the tree as the store's keys have it.
+std::string dotted(std::string path) {
+  std::replace(path.begin(), path.end(), '/', '.');
+  return path;
+}
+
 class OrbaxCheckpoint : public Checkpoint {
  public:
   explicit OrbaxCheckpoint(std::string folder)
@@ -143,10 +149,10 @@ Status OrbaxCheckpoint::open() {
            begins_with(leaf.name, root + "batch_stats/") || leaf.name == step;
   };
   if (described) {
-    const std::string key = root.empty() ? "" : root.substr(0, root.size() - 1) + ".";
     std::vector<std::string> prefixes;
-    const std::string step_key = root == "weights/" ? "step" : key + "step";
-    if (!alone) prefixes = {key + "params.", key + "batch_stats.", step_key + "/"};
+    if (!alone) {
+      prefixes = {dotted(root + "params/"), dotted(root + "batch_stats/"), dotted(step) + "/"};
+    }
     MOKA_ASSIGN_OR_RETURN(store_, open_array_store(folder_, prefixes));
   }
   chunks_ = std::make_unique<ChunkReader>(store_.get());

@@ -169,9 +169,10 @@ std::vector<Piece> cut_pieces(size_t first, size_t count, uint64_t shift, size_t
 }
 
 Status ExecutorImpl::reserve_hidden(size_t rows) {
-  const size_t floats = rows * model_->plan.width;
-  if (hidden_.size() >= floats) return Status();
-  if (rows > SIZE_MAX / model_->plan.width || !hidden_.allocate(floats)) {
+  const size_t width = model_->plan.width;
+  const bool countable = rows <= SIZE_MAX / width;
+  if (countable && hidden_.size() >= rows * width) return Status();
+  if (!countable || !hidden_.allocate(rows * width)) {
     return Status(StatusCode::kOutOfMemory,
                   "no memory for the hidden states of " + std::to_string(rows) + " steps, " +
                       std::to_string(model_->plan.width * sizeof(float)) + " bytes each");

@@ -153,6 +153,14 @@ TEST_CASE("msgpack: a training state gives params, batch_stats and step") {
   const std::string tree = mp_map({{"Dense_0", mp_map({{"bias", f32({1})}})}});
   CHECK(names(*open_bytes(tree)->checkpoint) == "params/Dense_0/bias ");
   CHECK(names(*open_bytes(mp_map({{"params", tree}}))->checkpoint) == "params/Dense_0/bias ");
+  // Parameters that lie beside a training state are not it, whichever program wrote that.
+  const std::string other = mp_map({{"Dense_9", mp_map({{"bias", f32({1})}})}});
+  for (const char* name : {"model", "weights"}) {
+    CAPTURE(name);
+    const std::string inside = mp_map({{"params", tree}});
+    CHECK(names(*open_bytes(mp_map({{"params", other}, {name, inside}}))->checkpoint) ==
+          "params/Dense_0/bias ");
+  }
   // A parameter that is called "model" is no training state.
   CHECK(names(*open_bytes(mp_map({{"model", tree}}))->checkpoint) == "params/model/Dense_0/bias ");
 }
