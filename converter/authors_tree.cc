@@ -4,6 +4,7 @@
 #include <map>
 #include <set>
 
+#include "converter/flax_tree.h"
 #include "converter/json.h"
 
 namespace moka {
@@ -23,10 +24,6 @@ constexpr MixerModule kMixers[] = {
     {"LinformerAttention_0", "linformer"},
     {"ScanLatte_0", "latte"},
 };
-
-bool begins(const std::string& text, const std::string& start) {
-  return text.compare(0, start.size(), start) == 0;
-}
 
 // Looks through the tree once for modules, then at the shapes of some tensors.
 class TreeReader {
@@ -52,23 +49,14 @@ class TreeReader {
 
   // One extent of a tensor that must be there, with `axes` of them.
   Status extent(const std::string& name, size_t axes, size_t axis, uint32_t* out) const {
-    const SourceTensor* tensor = map_.find(kParams + name);
-    if (tensor == nullptr) return fail("tensor " + in_quotes(kParams + name) + " is missing");
-    const bool right = tensor->shape.size() == axes && tensor->shape[axis] >= 1 &&
-                       tensor->shape[axis] <= (1u << 24);
-    if (!right) {
-      return fail("tensor " + in_quotes(tensor->name) + " has shape " + tensor->shape_string() +
-                  ", expected " + std::to_string(axes) + " extents from 1 to 16777216");
-    }
-    *out = static_cast<uint32_t>(tensor->shape[axis]);
-    return Status();
+    return tree_extent(map_, where_, kParams + name, axes, axis, out);
   }
 
   Status read_task() {
     bool language = false, other = false;
     for (const SourceTensor& tensor : checkpoint_.tensors()) {
-      language = language || begins(tensor.name, "params/Encoder_0/");
-      other = other || begins(tensor.name, "params/encoder/");
+      language = language || begins_with(tensor.name, "params/Encoder_0/");
+      other = other || begins_with(tensor.name, "params/encoder/");
     }
     if (language == other) {
       return fail(language ? "has both Encoder_0, as language models have it, and encoder"
@@ -95,20 +83,14 @@ class TreeReader {
     std::set<std::string> kinds;
     const std::string start = kParams + tree_.encoder;
     for (const SourceTensor& tensor : checkpoint_.tensors()) {
-      if (!begins(tensor.name, start)) continue;
+      if (!begins_with(tensor.name, start)) continue;
       const std::string rest = tensor.name.substr(start.size());
       for (const char* kind : {"TransBlock_", "GLUBlock_"}) {
-        if (!begins(rest, kind)) continue;
-        const size_t digits = std::string(kind).size();
-        const size_t slash = rest.find('/');
-        const std::string number = rest.substr(digits, slash - digits);
-        const bool plain = !number.empty() && number.size() <= 4 &&
-                           number.find_first_not_of("0123456789") == std::string::npos;
-        if (!plain || slash == std::string::npos) {
-          return fail("tensor " + in_quotes(tensor.name) + " is in no numbered block");
-        }
+        if (!begins_with(rest, kind)) continue;
+        const std::optional<uint32_t> number = block_number(rest, kind);
+        if (!number) return fail("tensor " + in_quotes(tensor.name) + " is in no numbered block");
         kinds.insert(kind);
-        tree_.layers = std::max(tree_.layers, static_cast<uint32_t>(std::stoul(number)) + 1);
+        tree_.layers = std::max(tree_.layers, *number + 1);
       }
     }
     if (kinds.size() != 1) {
@@ -126,7 +108,7 @@ class TreeReader {
     const std::string start = kParams + encoder(tree_.block_module) + "0/";
     std::set<std::string> modules;
     for (const SourceTensor& tensor : checkpoint_.tensors()) {
-      if (!begins(tensor.name, start)) continue;
+      if (!begins_with(tensor.name, start)) continue;
       const std::string rest = tensor.name.substr(start.size());
       modules.insert(rest.substr(0, rest.find('/')));
     }
@@ -198,7 +180,8 @@ std::string leaf_of(const std::string& name) { return name.substr(name.rfind('.'
 bool is_authors_tree(const Checkpoint& checkpoint) {
   const auto& tensors = checkpoint.tensors();
   return std::any_of(tensors.begin(), tensors.end(), [](const SourceTensor& tensor) {
-    return begins(tensor.name, "params/Encoder_0/") || begins(tensor.name, "params/encoder/");
+    return begins_with(tensor.name, "params/Encoder_0/") ||
+           begins_with(tensor.name, "params/encoder/");
   });
 }
 
@@ -209,14 +192,14 @@ Result<AuthorsTree> read_authors_tree(const Checkpoint& checkpoint, const std::s
 // ---- names -------------------------------------------------------------------------------------
 
 Recipe AuthorsNames::recipe(const std::string& name, const Shape& shape, const SourceMap&) const {
-  if (begins(name, "blocks.")) {
+  if (begins_with(name, "blocks.")) {
     const BlockName parts = split_block(name);
     return block(tree_.encoder + tree_.block_module + parts.index + "/", parts.rest, shape);
   }
   const std::string leaf = leaf_of(name);
-  if (begins(name, "embed.")) return input(name, shape);
-  if (begins(name, "final_norm.")) return norm("", 0, leaf);
-  if (begins(name, "hidden.")) return dense("mlp", leaf, shape);
+  if (begins_with(name, "embed.")) return input(name, shape);
+  if (begins_with(name, "final_norm.")) return norm("", 0, leaf);
+  if (begins_with(name, "hidden.")) return dense("mlp", leaf, shape);
   switch (tree_.task) {
     case LatteOutput::kClassifier: return dense("_head", leaf, shape);
     case LatteOutput::kPair: return dense("logits", leaf, shape);
@@ -227,10 +210,10 @@ Recipe AuthorsNames::recipe(const std::string& name, const Shape& shape, const S
 Recipe AuthorsNames::input(const std::string& name, const Shape& shape) const {
   const std::string leaf = leaf_of(name);
   const std::string conv = kParams + tree_.encoder + "ConvEmbed_0/";
-  if (begins(name, "embed.norm.")) {
+  if (begins_with(name, "embed.norm.")) {
     return copied(conv + "LayerNorm_0/" + (leaf == "weight" ? "scale" : "bias"), shape);
   }
-  if (begins(name, "embed.conv.")) {
+  if (begins_with(name, "embed.conv.")) {
     const std::string module = module_of(name);
     const std::string path = conv + "Conv_" + module.substr(module.rfind('.') + 1) + "/";
     if (leaf == "bias") return copied(path + "bias", shape);
@@ -265,10 +248,11 @@ Recipe AuthorsNames::block(const std::string& path, const std::string& name,
                            const Shape& shape) const {
   static const std::map<std::string, std::string> kDense = {
       {"fc1", "Dense_0"}, {"fc2", "Dense_1"}, {"value", "Dense_0"}, {"gate", "Dense_1"}};
-  if (begins(name, "mixer.")) return mixer(path + tree_.mixer_module + "/", name.substr(6), shape);
+  if (begins_with(name, "mixer."))
+    return mixer(path + tree_.mixer_module + "/", name.substr(6), shape);
   const std::string leaf = leaf_of(name);
-  if (begins(name, "norm1.")) return norm(path, 0, leaf);
-  if (begins(name, "norm2.")) return norm(path, 1, leaf);
+  if (begins_with(name, "norm1.")) return norm(path, 0, leaf);
+  if (begins_with(name, "norm2.")) return norm(path, 1, leaf);
   return dense(path + kDense.at(module_of(name)), leaf, shape);
 }
 

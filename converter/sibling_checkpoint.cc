@@ -4,6 +4,7 @@
 #include <cmath>
 #include <utility>
 
+#include "converter/flax_tree.h"
 #include "converter/json.h"
 
 namespace moka {
@@ -27,10 +28,6 @@ constexpr const char* kTrainingKeys[] = {
     "wandb",        "wandb_project", "wandb_run_name",   "gradient_clip",
     "verbose",      "dropout",
 };
-
-bool begins(const std::string& text, const std::string& start) {
-  return text.compare(0, start.size(), start) == 0;
-}
 
 class TreeReader {
  public:
@@ -69,34 +66,21 @@ class TreeReader {
   bool any_begins(const std::string& start) const {
     const auto& all = checkpoint_.tensors();
     return std::any_of(all.begin(), all.end(),
-                       [&](const SourceTensor& tensor) { return begins(tensor.name, start); });
+                       [&](const SourceTensor& tensor) { return begins_with(tensor.name, start); });
   }
 
   Status count_layers() {
     for (const SourceTensor& tensor : checkpoint_.tensors()) {
-      if (!begins(tensor.name, kBlock)) continue;
-      const std::string rest = tensor.name.substr(std::string(kBlock).size());
-      const std::string number = rest.substr(0, rest.find('/'));
-      if (number.empty() || number.size() > 4 ||
-          number.find_first_not_of("0123456789") != std::string::npos) {
-        return fail("tensor " + in_quotes(tensor.name) + " is in no numbered block");
-      }
-      tree_.layers = std::max(tree_.layers, static_cast<uint32_t>(std::stoul(number)) + 1);
+      if (!begins_with(tensor.name, kBlock)) continue;
+      const std::optional<uint32_t> number = block_number(tensor.name, kBlock);
+      if (!number) return fail("tensor " + in_quotes(tensor.name) + " is in no numbered block");
+      tree_.layers = std::max(tree_.layers, *number + 1);
     }
     return Status();
   }
 
   Status extent(const std::string& name, size_t axes, size_t axis, uint32_t* out) const {
-    const SourceTensor* tensor = map_.find(name);
-    if (tensor == nullptr) return fail("tensor " + in_quotes(name) + " is missing");
-    const bool right = tensor->shape.size() == axes && tensor->shape[axis] >= 1 &&
-                       tensor->shape[axis] <= (1u << 24);
-    if (!right) {
-      return fail("tensor " + in_quotes(name) + " has shape " + tensor->shape_string() +
-                  ", expected " + std::to_string(axes) + " extents from 1 to 16777216");
-    }
-    *out = static_cast<uint32_t>(tensor->shape[axis]);
-    return Status();
+    return tree_extent(map_, where_, name, axes, axis, out);
   }
 
   const SourceMap map_;
@@ -110,7 +94,7 @@ class TreeReader {
 bool is_sibling_tree(const Checkpoint& checkpoint) {
   const auto& all = checkpoint.tensors();
   return std::any_of(all.begin(), all.end(),
-                     [](const SourceTensor& tensor) { return begins(tensor.name, kBlock); });
+                     [](const SourceTensor& tensor) { return begins_with(tensor.name, kBlock); });
 }
 
 Result<SiblingTree> read_sibling_tree(const Checkpoint& checkpoint, const std::string& where) {
@@ -203,7 +187,7 @@ Recipe SiblingNames::recipe(const std::string& name, const Shape& shape, const S
   const size_t last = name.rfind('.');
   const std::string part = name.substr(dot + 1, last - dot - 1);
   const bool bias = name.substr(last + 1) == "bias";
-  if (begins(part, "mixer.")) {
+  if (begins_with(part, "mixer.")) {
     return mixer(path + tree_.mixer_module + "/", part.substr(std::string("mixer.").size()), bias);
   }
   const std::string dense = path + (part == "fc1" ? "MLP_0/Dense_0" : "MLP_0/Dense_1");

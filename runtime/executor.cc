@@ -15,6 +15,18 @@ constexpr uint32_t kMaxChunk = 1024;
 constexpr int kDefaultThreads = 4;               // more rarely pays for one sequence
 constexpr size_t kRowsBytes = size_t{16} << 20;  // bound on the logits kept for a sink
 
+// All steps of a call, for a session; its position is that of the session or of its memory.
+Sequence sequence_of(SessionImpl& session, const Steps& steps) {
+  Sequence sequence;
+  sequence.state = session.state.data();
+  sequence.cache = &session.cache;
+  sequence.memory = session.memory;
+  sequence.tokens = steps.tokens;
+  sequence.values = steps.values;
+  sequence.count = steps.count;
+  return sequence;
+}
+
 }  // namespace
 
 Result<std::shared_ptr<ExecutorImpl>> ExecutorImpl::create(std::shared_ptr<const ModelData> model,
@@ -73,27 +85,23 @@ Status ExecutorImpl::append(SessionImpl& session, const Steps& steps, const Logi
 }
 
 Status ExecutorImpl::read_chunks(SessionImpl& session, const Steps& steps, const LogitsSink* sink) {
-  Sequence sequence;
-  sequence.state = session.state.data();
-  sequence.cache = &session.cache;
-  sequence.memory = session.memory;
-  const size_t features = model_->plan.input.features;
-  for (size_t first = 0; first < steps.count; first += sequence.count) {
+  Sequence all = sequence_of(session, steps);
+  all.position = session.position;
+  Sequence part;
+  for (size_t first = 0; first < steps.count; first += part.count) {
     if (first > 0 && session.cancelled.exchange(false)) {
       return Status(StatusCode::kCancelled, "cancelled after " + std::to_string(first) + " of " +
                                                 std::to_string(steps.count) + " tokens");
     }
-    sequence.position = session.position + first;
-    sequence.count = std::min(forward_->max_rows(), steps.count - first);
-    if (steps.tokens != nullptr) sequence.tokens = steps.tokens + first;
-    if (steps.values != nullptr) sequence.values = steps.values + first * features;
-    MOKA_RETURN_IF_ERROR(forward_->read(Span<Sequence>(&sequence, 1)));
+    const size_t count = std::min(forward_->max_rows(), steps.count - first);
+    part = part_of(all, {first, count, 0}, model_->plan.input.features);
+    MOKA_RETURN_IF_ERROR(forward_->read(Span<Sequence>(&part, 1)));
     if (sink == nullptr) continue;
     MOKA_RETURN_IF_ERROR(send_rows(
-        first, sequence.count, *sink,
+        first, part.count, *sink,
         [this](size_t row, size_t rows, float* out) { return forward_->logits(row, rows, out); }));
   }
-  return forward_->logits(sequence.count - 1, 1, session.logits.data());
+  return forward_->logits(part.count - 1, 1, session.logits.data());
 }
 
 Status ExecutorImpl::append_memory(SessionImpl& session, const Steps& steps) {
@@ -112,27 +120,20 @@ Status ExecutorImpl::append_memory(SessionImpl& session, const Steps& steps) {
 }
 
 Status ExecutorImpl::read_memory_chunks(SessionImpl& session, const Steps& steps) {
-  Sequence sequence;
-  sequence.state = session.state.data();
-  sequence.tokens = steps.tokens;
-  sequence.values = steps.values;
+  Sequence all = sequence_of(session, steps);
+  all.position = session.memory;  // 0 for an encoder that sees ahead: it reads once
+  const std::vector<Piece> pieces = cut_pieces(0, steps.count, 0, forward_->max_rows());
   if (model_->plan.memory_whole) {
-    sequence.count = steps.count;
     MOKA_RETURN_IF_ERROR(reserve_hidden(steps.count));
-    const std::vector<Piece> pieces = cut_pieces(0, steps.count, 0, forward_->max_rows());
-    return forward_->read_whole_memory(sequence, pieces, hidden_.data(),
+    return forward_->read_whole_memory(all, pieces, hidden_.data(),
                                        [&session] { return !session.cancelled.exchange(false); });
   }
-  const size_t features = model_->plan.input.features;
-  for (size_t first = 0; first < steps.count; first += sequence.count) {
-    if (first > 0 && session.cancelled.exchange(false)) {
+  for (const Piece& piece : pieces) {
+    if (piece.first > 0 && session.cancelled.exchange(false)) {
       return Status(StatusCode::kCancelled, "cancelled");
     }
-    sequence.position = session.memory + first;
-    sequence.count = std::min(forward_->max_rows(), steps.count - first);
-    if (steps.tokens != nullptr) sequence.tokens = steps.tokens + first;
-    if (steps.values != nullptr) sequence.values = steps.values + first * features;
-    MOKA_RETURN_IF_ERROR(forward_->read_memory(sequence));
+    Sequence part = part_of(all, piece, model_->plan.input.features);
+    MOKA_RETURN_IF_ERROR(forward_->read_memory(part));
   }
   return Status();
 }

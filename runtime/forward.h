@@ -51,7 +51,7 @@ struct Piece {
   uint64_t shift = 0;
 };
 
-// The steps of `piece`, at row 0; `sequence` begins at step 0.
+// The steps of `piece`, at row 0; pieces count from the first step of `sequence`.
 Sequence part_of(const Sequence& sequence, const Piece& piece, size_t features);
 
 // Told of each piece of work done; false: stop with kCancelled.

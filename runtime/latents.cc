@@ -36,9 +36,9 @@ void archive_latents(const MixerPlan& mixer, float* state, uint64_t before, uint
     const double total = factor * archived + static_cast<double>(*norm);
     // Nothing came since, or all of it too small to count: the mean stays.
     if (*norm > 0.0f) {
+      const double share = static_cast<double>(*norm) / total;
       for (size_t d = 0; d < dp; ++d) {
         const double old = static_cast<double>(mean[d]);
-        const double share = static_cast<double>(*norm) / total;
         const double recent = static_cast<double>(sum[d]) / static_cast<double>(*norm);
         mean[d] = static_cast<float>(old + share * (recent - old));
         sum[d] = 0.0f;

@@ -12,7 +12,7 @@ Status cancelled() { return Status(StatusCode::kCancelled, "cancelled"); }
 
 Sequence part_of(const Sequence& sequence, const Piece& piece, size_t features) {
   Sequence part = sequence;
-  part.position = piece.first;
+  part.position = sequence.position + piece.first;
   part.shift = piece.shift;
   part.count = piece.count;
   if (part.tokens != nullptr) part.tokens += piece.first;
