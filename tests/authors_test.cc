@@ -28,28 +28,6 @@ std::string replaced(std::string text, const std::string& from, const std::strin
   return text;
 }
 
-// A tree of maps with arrays at its leaves, as msgpack.
-struct Tree {
-  std::map<std::string, Tree> children;
-  std::string leaf;
-
-  void put(const std::string& path, const std::string& array) {
-    const size_t slash = path.find('/');
-    Tree& child = children[path.substr(0, slash)];
-    if (slash == std::string::npos) {
-      child.leaf = array;
-    } else {
-      child.put(path.substr(slash + 1), array);
-    }
-  }
-  std::string bytes() const {
-    if (!leaf.empty()) return leaf;
-    std::vector<std::pair<std::string, std::string>> pairs;
-    for (const auto& [name, child] : children) pairs.emplace_back(name, child.bytes());
-    return mp_map(pairs);
-  }
-};
-
 // "block1.mixer.Wq" as the authors' modules name it: specification 19.2.
 std::string authors_name(const std::string& name, const golden::Case& c) {
   const bool language = c.kind == "lm", glu = c.config.at("block") == "glu";
@@ -85,7 +63,7 @@ std::string authors_name(const std::string& name, const golden::Case& c) {
 
 // Writes the case as a training run: checkpoints/7/default/checkpoint and config.yaml.
 void write_run(const golden::Case& c, const std::string& folder) {
-  Tree params;
+  test::MsgpackTree params;
   for (const auto& [name, array] : c.weights) {
     const std::vector<float> values(array.data.begin(), array.data.end());
     params.put(authors_name(name, c),

@@ -72,6 +72,23 @@ std::string mp_map(const std::vector<std::pair<std::string, std::string>>& pairs
   for (const auto& [key, value] : pairs) out += mp_text(key) + value;
   return out;
 }
+void MsgpackTree::put(const std::string& path, const std::string& value) {
+  const size_t slash = path.find('/');
+  MsgpackTree& child = children[path.substr(0, slash)];
+  if (slash == std::string::npos) {
+    child.leaf = value;
+  } else {
+    child.put(path.substr(slash + 1), value);
+  }
+}
+
+std::string MsgpackTree::bytes() const {
+  if (!leaf.empty()) return leaf;
+  std::vector<std::pair<std::string, std::string>> pairs;
+  for (const auto& [name, child] : children) pairs.emplace_back(name, child.bytes());
+  return mp_map(pairs);
+}
+
 std::string mp_extension(int8_t type, const std::string& payload) {
   return byte(0xc9) + big_endian(payload.size(), 4) + byte(static_cast<uint8_t>(type)) + payload;
 }

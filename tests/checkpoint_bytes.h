@@ -3,6 +3,7 @@
 #define MOKA_TESTS_CHECKPOINT_BYTES_H_
 
 #include <cstdint>
+#include <map>
 #include <string>
 #include <utility>
 #include <vector>
@@ -25,6 +26,15 @@ std::string mp_extension(int8_t type, const std::string& payload);
 // flax.serialization's array.
 std::string mp_ndarray(const std::vector<uint64_t>& shape, const std::string& type,
                        const std::string& bytes);
+
+// A tree of maps with encoded values at its leaves.
+struct MsgpackTree {
+  std::map<std::string, MsgpackTree> children;
+  std::string leaf;
+
+  void put(const std::string& path, const std::string& value);  // "params/Dense_0/kernel"
+  std::string bytes() const;
+};
 
 // ---- zip, members stored ----
 struct ZipMember {

@@ -16,17 +16,6 @@ namespace {
 
 using Json = nlohmann::json;
 
-bool contains(const std::string& text, const std::string& part) {
-  return text.find(part) != std::string::npos;
-}
-
-std::vector<Json> json_lines(const std::string& text) {
-  std::vector<Json> lines;
-  std::istringstream stream(text);
-  for (std::string line; std::getline(stream, line);) lines.push_back(Json::parse(line));
-  return lines;
-}
-
 // Exit code, what is on stderr to the letter, nothing on stdout.
 void check_refused(const ProcessResult& result, int exit_code, const std::string& words) {
   CHECK(result.exit_code == exit_code);

@@ -1,5 +1,7 @@
 #include "tests/cli_model.h"
 
+#include <sstream>
+
 #include "converter/tokenizer_json.h"
 #include "converter/writer.h"
 #include "doctest/doctest.h"
@@ -12,6 +14,13 @@ ProcessResult moka_command(std::vector<std::string> arguments, const ProcessOpti
   ProcessResult result = run_process(arguments, options);
   CHECK_FALSE(result.timed_out);
   return result;
+}
+
+std::vector<nlohmann::json> json_lines(const std::string& text) {
+  std::vector<nlohmann::json> lines;
+  std::istringstream stream(text);
+  for (std::string line; std::getline(stream, line);) lines.push_back(nlohmann::json::parse(line));
+  return lines;
 }
 
 TestModel text_model(bool right_test_vector) {

@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "nlohmann/json.hpp"
 #include "tests/process.h"
 #include "tests/spec_builder.h"
 
@@ -12,6 +13,13 @@ namespace moka::test {
 
 // The built command with these arguments.
 ProcessResult moka_command(std::vector<std::string> arguments, const ProcessOptions& options = {});
+
+inline bool contains(const std::string& text, const std::string& part) {
+  return text.find(part) != std::string::npos;
+}
+
+// Output that is one JSON document on each line.
+std::vector<nlohmann::json> json_lines(const std::string& text);
 
 // A small random language model that reads bytes, as most tests here use it: 2 layers, 260 ids, and
 // a test vector that holds when `right_test_vector` is set.

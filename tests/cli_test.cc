@@ -21,10 +21,6 @@ using Json = nlohmann::json;
 const char* const kVerbs[] = {"run",     "classify", "compare", "embed", "score",  "forecast",
                               "convert", "inspect",  "verify",  "eval",  "logits", "bench"};
 
-bool contains(const std::string& text, const std::string& part) {
-  return text.find(part) != std::string::npos;
-}
-
 std::vector<std::string> lines_of(const std::string& text) {
   std::vector<std::string> lines;
   std::istringstream stream(text);

@@ -12,28 +12,6 @@
 namespace moka::test {
 namespace {
 
-// A tree of maps with arrays at its leaves, as msgpack.
-struct Tree {
-  std::map<std::string, Tree> children;
-  std::string leaf;
-
-  void put(const std::string& path, const std::string& array) {
-    const size_t slash = path.find('/');
-    Tree& child = children[path.substr(0, slash)];
-    if (slash == std::string::npos) {
-      child.leaf = array;
-    } else {
-      child.put(path.substr(slash + 1), array);
-    }
-  }
-  std::string bytes() const {
-    if (!leaf.empty()) return leaf;
-    std::vector<std::pair<std::string, std::string>> pairs;
-    for (const auto& [name, child] : children) pairs.emplace_back(name, child.bytes());
-    return mp_map(pairs);
-  }
-};
-
 constexpr uint64_t kWidth = 16, kLatents = 8, kHeads = 2, kIds = 20, kPositions = 12, kClasses = 3;
 
 void add_dense(FlaxRun* run, const std::string& path, uint64_t in, uint64_t out, bool bias = true) {
@@ -88,7 +66,7 @@ void FlaxRun::add(const std::string& path, const std::vector<uint64_t>& shape, f
 }
 
 void FlaxRun::write(const std::string& folder, uint64_t step) const {
-  Tree model;
+  MsgpackTree model;
   for (const auto& [path, array] : arrays) {
     model.put(path, mp_ndarray(array.shape, "float32", raw(array.values)));
   }
@@ -155,7 +133,7 @@ void FlaxRun::write_sibling(const std::string& folder, StateForm form, uint64_t 
   }
   write_file(top + "/metadata/metadata", "{" + arguments + "}");
   if (form == StateForm::kMsgpack) {
-    Tree weights, all;
+    MsgpackTree weights, all;
     for (const auto& [path, array] : arrays) {
       weights.put(path, mp_ndarray(array.shape, "float32", raw(array.values)));
     }

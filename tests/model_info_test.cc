@@ -61,21 +61,11 @@ void check_info(const TestModel& test, const Expected& want) {
   CHECK(info.weight_bytes == 4 * numbers);
 }
 
-std::vector<TokenId> some_tokens(size_t count) {
-  std::vector<TokenId> tokens;
-  uint64_t x = 5;
-  for (size_t i = 0; i < count; ++i) {
-    x = x * 6364136223846793005u + 1442695040888963407u;
-    tokens.push_back(static_cast<TokenId>((x >> 33) % 50));
-  }
-  return tokens;
-}
-
 size_t saved_bytes(const Model& model, size_t tokens) {
   Result<Session> session = model.new_session();
   REQUIRE_MESSAGE(session.ok(), session.status().to_string());
-  if (model.info().reads_memory) REQUIRE(session.value().append_memory(some_tokens(30)).ok());
-  REQUIRE(session.value().append(some_tokens(tokens)).ok());
+  if (model.info().reads_memory) REQUIRE(session.value().append_memory(some_tokens(30, 50)).ok());
+  REQUIRE(session.value().append(some_tokens(tokens, 50)).ok());
   return session.value().save().value().size();
 }
 
@@ -83,7 +73,7 @@ size_t saved_bytes(const Model& model, size_t tokens) {
 std::vector<float> last_row(const Model& model) {
   Result<Session> session = model.new_session();
   REQUIRE(session.ok());
-  REQUIRE(session.value().append(some_tokens(70)).ok());
+  REQUIRE(session.value().append(some_tokens(70, 50)).ok());
   const Span<const float> row = session.value().logits();
   return std::vector<float>(row.begin(), row.end());
 }

@@ -28,23 +28,6 @@ Model open_spec(const TestModel& model, int threads = 1, uint32_t chunk = 64) {
   return std::move(opened).value();
 }
 
-std::vector<TokenId> some_tokens(size_t count, uint64_t seed = 5) {
-  std::vector<TokenId> tokens;
-  for (size_t i = 0; i < count; ++i) {
-    seed = seed * 6364136223846793005u + 1442695040888963407u;
-    tokens.push_back(static_cast<TokenId>((seed >> 33) % 256));
-  }
-  return tokens;
-}
-
-std::vector<float> some_values(size_t count) {
-  std::vector<float> values;
-  for (const TokenId token : some_tokens(count, 9)) {
-    values.push_back(static_cast<float>(token) / 16.0f);
-  }
-  return values;
-}
-
 const LogitsSink kIgnore = [](size_t, size_t, const float*, size_t) { return Status(); };
 
 // All rows, one after the other. Fails the test when they do not come in order.
@@ -138,7 +121,7 @@ std::vector<std::pair<std::string, TestModel>> sequence_models() {
 TEST_CASE("reading: the wrong kind of input is refused") {
   const TestModel words = classifier_model(), numbers = forecaster(2), single = forecaster(1);
   const Model tokens = open_spec(words), values = open_spec(numbers), one = open_spec(single);
-  const std::vector<TokenId> ids = some_tokens(6);
+  const std::vector<TokenId> ids = some_tokens(6, 256);
   const std::vector<float> floats = some_values(6);
   const StatusCode invalid = StatusCode::kInvalidArgument;
   refuse(tokens, floats, invalid, "numbers were given, but the model reads tokens");
@@ -176,20 +159,20 @@ TEST_CASE("reading: tokens outside the vocabulary and sequences too long") {
     options.position_limit = 100;
     const TestModel test = classifier_model(options);
     const Model model = open_spec(test);
-    std::vector<TokenId> tokens = some_tokens(80);
+    std::vector<TokenId> tokens = some_tokens(80, 256);
     tokens[71] = 260;
     refuse(model, tokens, StatusCode::kOutOfRange, "token 71 is 260, ids are 0 to 259");
     tokens[70] = -1;
     refuse(model, tokens, StatusCode::kOutOfRange, "token 70 is -1, ids are 0 to 259");
-    CHECK(rows_of(model, some_tokens(100)).size() == 3);
-    refuse(model, some_tokens(101), StatusCode::kOutOfRange,
+    CHECK(rows_of(model, some_tokens(100, 256)).size() == 3);
+    refuse(model, some_tokens(101, 256), StatusCode::kOutOfRange,
            "position 0 plus 101 tokens exceeds the model's limit of 100 positions");
   }
   const TestModel linformer = linformer_model(40);
   const Model model = open_spec(linformer);
   CHECK(model.info().position_limit == 40);
-  CHECK(rows_of(model, some_tokens(40)).size() == 3);
-  refuse(model, some_tokens(41), StatusCode::kOutOfRange,
+  CHECK(rows_of(model, some_tokens(40, 256)).size() == 3);
+  refuse(model, some_tokens(41, 256), StatusCode::kOutOfRange,
          "position 0 plus 41 tokens exceeds the model's limit of 40 positions");
 }
 
@@ -197,10 +180,10 @@ TEST_CASE("reading: an image of another size") {
   const TestModel dense = image_model(false), words = image_model(true);
   const Model pixels = open_spec(dense), tokens = open_spec(words);
   CHECK(rows_of(pixels, some_values(12)).size() == 4);
-  CHECK(rows_of(tokens, some_tokens(12)).size() == 4);
+  CHECK(rows_of(tokens, some_tokens(12, 256)).size() == 4);
   const std::string tail = " pixels, the model reads 4 x 3, which are 12";
   refuse(pixels, some_values(11), StatusCode::kOutOfRange, "the image has 11" + tail);
-  refuse(tokens, some_tokens(24), StatusCode::kOutOfRange, "the image has 24" + tail);
+  refuse(tokens, some_tokens(24, 256), StatusCode::kOutOfRange, "the image has 24" + tail);
 }
 
 TEST_CASE("reading: nothing but padding, and padding at both ends") {
@@ -232,7 +215,7 @@ TEST_CASE("reading: nothing but padding, and padding at both ends") {
 TEST_CASE("reading: each call for its own models") {
   const TestModel pair = pair_model(), single = classifier_model();
   const Model pairs = open_spec(pair), sequences = open_spec(single);
-  const std::vector<TokenId> ids = some_tokens(9), none;
+  const std::vector<TokenId> ids = some_tokens(9, 256), none;
   const StatusCode invalid = StatusCode::kInvalidArgument;
   refuse(pairs, ids, invalid, "the model compares two sequences: use read_pair()");
   check_refused(read_pair(sequences, ids, ids).status(), invalid,
@@ -246,13 +229,13 @@ TEST_CASE("reading: each call for its own models") {
   check_refused(read_pair(pairs, ids, none, options).status(), invalid,
                 "the second sequence is empty");
   CHECK_FALSE(read);
-  CHECK(pair_of(pairs, ids, some_tokens(100)).size() == 2);
+  CHECK(pair_of(pairs, ids, some_tokens(100, 256)).size() == 2);
 }
 
 TEST_CASE("reading: a memory that is missing, not expected, or wrong") {
   const TestModel with = memory_model(true), without = classifier_model(), two = pair_model();
   const Model reads = open_spec(with), alone = open_spec(without), pairs = open_spec(two);
-  const std::vector<TokenId> ids = some_tokens(5), bad = {7, 300};
+  const std::vector<TokenId> ids = some_tokens(5, 256), bad = {7, 300};
   const std::vector<float> floats = some_values(5);
   const StatusCode invalid = StatusCode::kInvalidArgument;
   refuse(reads, ids, invalid, "the model answers from a second sequence: give one as `memory`");
@@ -272,7 +255,7 @@ TEST_CASE("reading: a memory that is missing, not expected, or wrong") {
 TEST_CASE("reading: executors") {
   const TestModel test = classifier_model(), two = pair_model();
   const Model model = open_spec(test), twin = open_spec(test), pairs = open_spec(two);
-  const std::vector<TokenId> ids = some_tokens(50);
+  const std::vector<TokenId> ids = some_tokens(50, 256);
   Result<Executor> own = model.new_executor({}), other = twin.new_executor({});
   REQUIRE((own.ok() && other.ok()));
   const Executor none;
@@ -293,7 +276,7 @@ TEST_CASE("reading: a sink that fails ends the call with its status") {
   for (const auto& [name, test] : sequence_models()) {
     CAPTURE(name);
     const Model model = open_spec(test, 1, 16);
-    const std::vector<TokenId> ids = some_tokens(70), memory = some_tokens(20, 3);
+    const std::vector<TokenId> ids = some_tokens(70, 256), memory = some_tokens(20, 256, 3);
     ReadOptions options;
     if (model.info().reads_memory) options.memory = memory;
     const std::vector<float> before = rows_of(model, ids, options);
@@ -315,7 +298,7 @@ TEST_CASE("reading: cancelled before and during, and the next call works") {
   for (const auto& [name, test] : sequence_models()) {
     CAPTURE(name);
     const Model model = open_spec(test, 1, 16);
-    const std::vector<TokenId> ids = some_tokens(70), memory = some_tokens(40, 3);
+    const std::vector<TokenId> ids = some_tokens(70, 256), memory = some_tokens(40, 256, 3);
     ReadOptions options;
     if (model.info().reads_memory) options.memory = memory;
     const std::vector<float> before = rows_of(model, ids, options);
@@ -348,7 +331,7 @@ TEST_CASE("reading: a pair is cancelled in either half") {
     made.causal = causal;
     const TestModel test = pair_model(made);
     const Model model = open_spec(test, 1, 16);
-    const std::vector<TokenId> first = some_tokens(70), second = some_tokens(90, 8);
+    const std::vector<TokenId> first = some_tokens(70, 256), second = some_tokens(90, 256, 8);
     const std::vector<float> before = pair_of(model, first, second);
     for (const double at : {0.0, 0.3, 0.8}) {
       std::atomic<bool> cancel{false};
@@ -379,15 +362,15 @@ TEST_CASE("reading: progress rises to 1") {
     CHECK(shares.back() == 1.0);
     shares.clear();
   };
-  const std::vector<TokenId> memory = some_tokens(40, 3);
+  const std::vector<TokenId> memory = some_tokens(40, 256, 3);
   for (const auto& [name, test] : sequence_models()) {
     CAPTURE(name);
     const Model model = open_spec(test, 1, 16);
     if (model.info().reads_memory) options.memory = memory;
-    rows_of(model, some_tokens(70), options);
+    rows_of(model, some_tokens(70, 256), options);
     check(model.info().causal ? 5 : 20);
     if (model.info().pad_id >= 0 && !model.info().reads_memory) {
-      std::vector<TokenId> padded = some_tokens(70);
+      std::vector<TokenId> padded = some_tokens(70, 256);
       padded[9] = padded[33] = padded[69] = kPad;
       rows_of(model, padded, options);
       check(1);  // by the last token, a causal model reads only what comes before the padding
@@ -396,7 +379,7 @@ TEST_CASE("reading: progress rises to 1") {
   }
   const TestModel pair = pair_model();
   const Model pairs = open_spec(pair, 1, 16);
-  pair_of(pairs, some_tokens(70), some_tokens(90), options);
+  pair_of(pairs, some_tokens(70, 256), some_tokens(90, 256), options);
   check(11);
   const TestModel image = image_model(false);
   rows_of(open_spec(image, 1, 5), some_values(12), options);
@@ -408,11 +391,11 @@ TEST_CASE("reading: padding on the right changes nothing") {
     CAPTURE(name);
     const Model model = open_spec(test);
     if (model.info().pad_id != kPad) continue;
-    const std::vector<TokenId> memory = some_tokens(30, 3);
+    const std::vector<TokenId> memory = some_tokens(30, 256, 3);
     ReadOptions options;
     if (model.info().reads_memory) options.memory = memory;
     for (const size_t count : {size_t{1}, size_t{63}, size_t{64}, size_t{150}}) {
-      const std::vector<TokenId> ids = some_tokens(count);
+      const std::vector<TokenId> ids = some_tokens(count, 256);
       const std::vector<float> plain = rows_of(model, ids, options);
       for (const size_t pads : {size_t{1}, size_t{64}, size_t{200}}) {
         std::vector<TokenId> padded = ids;
@@ -424,7 +407,7 @@ TEST_CASE("reading: padding on the right changes nothing") {
 }
 
 TEST_CASE("reading: padding inside moves positions and nothing else") {
-  std::vector<TokenId> ids = some_tokens(90), padded;
+  std::vector<TokenId> ids = some_tokens(90, 256), padded;
   for (size_t i = 0; i < ids.size(); ++i) {
     if (i % 13 == 5) padded.insert(padded.end(), 1 + i % 3, kPad);
     padded.push_back(ids[i]);
@@ -446,8 +429,8 @@ TEST_CASE("reading: padding inside moves positions and nothing else") {
 TEST_CASE("reading: the size of chunks changes nothing but rounding, threads nothing at all") {
   for (const auto& [name, test] : sequence_models()) {
     CAPTURE(name);
-    std::vector<TokenId> ids = some_tokens(200);
-    const std::vector<TokenId> memory = some_tokens(90, 3);
+    std::vector<TokenId> ids = some_tokens(200, 256);
+    const std::vector<TokenId> memory = some_tokens(90, 256, 3);
     ReadOptions options;
     const Model model = open_spec(test);
     if (model.info().reads_memory) options.memory = memory;
@@ -462,7 +445,7 @@ TEST_CASE("reading: the size of chunks changes nothing but rounding, threads not
     }
   }
   const TestModel pair = pair_model();
-  const std::vector<TokenId> first = some_tokens(70), second = some_tokens(90, 8);
+  const std::vector<TokenId> first = some_tokens(70, 256), second = some_tokens(90, 256, 8);
   const std::vector<float> row = pair_of(open_spec(pair), first, second);
   CHECK(pair_of(open_spec(pair, 2), first, second) == row);
   CHECK(largest_difference(pair_of(open_spec(pair, 1, 7), first, second), row) <= 2e-6f);

@@ -33,23 +33,6 @@ Session open_session(const Model& model) {
   return std::move(session).value();
 }
 
-std::vector<TokenId> some_tokens(size_t count, uint64_t seed = 5) {
-  std::vector<TokenId> tokens;
-  for (size_t i = 0; i < count; ++i) {
-    seed = seed * 6364136223846793005u + 1442695040888963407u;
-    tokens.push_back(static_cast<TokenId>((seed >> 33) % 256));
-  }
-  return tokens;
-}
-
-std::vector<float> some_values(size_t count) {
-  std::vector<float> values;
-  for (const TokenId token : some_tokens(count, 9)) {
-    values.push_back(static_cast<float>(token) / 16.0f);
-  }
-  return values;
-}
-
 void require_ok(const Status& status) { REQUIRE_MESSAGE(status.ok(), status.to_string()); }
 
 void check_refused(const Status& status, StatusCode code, const std::string& message) {
@@ -123,13 +106,13 @@ struct Kind {
       const std::vector<float> all = some_values(2 * (first + count));
       require_ok(session->append_values(Span<const float>(all.data() + 2 * first, 2 * count)));
     } else {
-      const std::vector<TokenId> all = some_tokens(first + count);
+      const std::vector<TokenId> all = some_tokens(first + count, 256);
       require_ok(session->append(Span<const TokenId>(all.data() + first, count)));
     }
   }
   Session begin(const Model& opened, size_t count) const {
     Session session = open_session(opened);
-    if (memory > 0) require_ok(session.append_memory(some_tokens(memory, 3)));
+    if (memory > 0) require_ok(session.append_memory(some_tokens(memory, 256, 3)));
     read(&session, 0, count);
     return session;
   }
@@ -181,7 +164,7 @@ TEST_CASE("session kinds: numbers that are refused leave the session as it was")
   require_ok(session.append_values(some_values(10)));
   const std::vector<uint8_t> before = saved(session);
   const StatusCode invalid = StatusCode::kInvalidArgument;
-  check_refused(session.append(some_tokens(3)), invalid,
+  check_refused(session.append(some_tokens(3, 256)), invalid,
                 "tokens were given, but the model reads 2 numbers per step");
   check_refused(text.append_values(some_values(2)), invalid,
                 "numbers were given, but the model reads tokens");
@@ -217,7 +200,7 @@ TEST_CASE("session kinds: a pooled session gives the output of the prefix after 
     const Model model = open_spec(test);
     Session session = open_session(model);
     CHECK(session.logits().empty());
-    const std::vector<TokenId> tokens = some_tokens(80);
+    const std::vector<TokenId> tokens = some_tokens(80, 256);
     for (size_t i = 0; i < tokens.size(); ++i) {
       require_ok(session.append(Span<const TokenId>(&tokens[i], 1)));
       const Span<const TokenId> prefix(tokens.data(), i + 1);
@@ -236,7 +219,7 @@ TEST_CASE("session kinds: a pooled session gives the output of the prefix after 
 TEST_CASE("session kinds: the memory comes first, and how often") {
   const TestModel ahead = memory_model(true), causal = causal_memory_model();
   const Model model = open_spec(ahead), pieces = open_spec(causal);
-  const std::vector<TokenId> memory = some_tokens(100, 3), question = some_tokens(20);
+  const std::vector<TokenId> memory = some_tokens(100, 256, 3), question = some_tokens(20, 256);
   const StatusCode order = StatusCode::kFailedPrecondition;
   Session session = open_session(model);
   check_refused(session.append(question), order,
@@ -288,7 +271,7 @@ TEST_CASE("session kinds: the memory comes first, and how often") {
 TEST_CASE("session kinds: forks ask two questions of one memory") {
   for (const TestModel& test : {memory_model(true), memory_model(false), causal_memory_model()}) {
     const Model model = open_spec(test);
-    const std::vector<TokenId> memory = some_tokens(1200, 3);
+    const std::vector<TokenId> memory = some_tokens(1200, 256, 3);
     ReadOptions options;
     options.memory = memory;
     Session base = open_session(model);
@@ -299,7 +282,7 @@ TEST_CASE("session kinds: forks ask two questions of one memory") {
     CHECK(first.value().memory_position() == 1200);
     for (const uint64_t seed : {5u, 8u}) {
       Session& fork = seed == 5u ? first.value() : second.value();
-      const std::vector<TokenId> question = some_tokens(30, seed);
+      const std::vector<TokenId> question = some_tokens(30, 256, seed);
       require_ok(fork.append(question));
       const std::vector<float> rows = rows_of(model, question, options);
       const size_t outputs = model.info().outputs;
@@ -342,7 +325,7 @@ TEST_CASE("session kinds: save, restore and fork go on bit for bit") {
     }
     if (kind.memory == 0) continue;
     Session asked = open_session(model), again = open_session(model);
-    require_ok(asked.append_memory(some_tokens(kind.memory, 3)));
+    require_ok(asked.append_memory(some_tokens(kind.memory, 256, 3)));
     require_ok(again.restore(saved(asked)));  // between the memory and the question
     kind.read(&asked, 0, 9);
     kind.read(&again, 0, 9);
@@ -408,7 +391,7 @@ TEST_CASE("session kinds: nothing is allocated per step") {
     return;
   }
   const std::vector<float> values = some_values(2 * 40);
-  const std::vector<TokenId> tokens = some_tokens(40);
+  const std::vector<TokenId> tokens = some_tokens(40, 256);
   for (const Kind& kind : all_kinds()) {
     CAPTURE(kind.name);
     const Model model = open_spec(kind.model);

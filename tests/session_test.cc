@@ -15,20 +15,11 @@
 namespace moka {
 namespace {
 
+using test::some_tokens;
 using test::TestBlock;
 using test::TestMixer;
 using test::TestModel;
 using test::TestModelOptions;
-
-std::vector<TokenId> some_tokens(size_t count, uint32_t vocab, uint64_t seed = 5) {
-  std::vector<TokenId> tokens;
-  uint64_t x = seed;
-  for (size_t i = 0; i < count; ++i) {
-    x = x * 6364136223846793005u + 1442695040888963407u;
-    tokens.push_back(static_cast<TokenId>((x >> 33) % vocab));
-  }
-  return tokens;
-}
 
 Model open_model(const TestModel& made, int threads = 1, uint32_t chunk = 64,
                  const char* isa = nullptr) {

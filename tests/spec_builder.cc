@@ -292,4 +292,22 @@ TensorIndex add_random_tensor(TestModel* model, const std::string& name, DType d
   return static_cast<TensorIndex>(model->spec.tensors.size() - 1);
 }
 
+std::vector<TokenId> some_tokens(size_t count, uint32_t vocab, uint64_t seed) {
+  std::vector<TokenId> tokens;
+  uint64_t x = seed;
+  for (size_t i = 0; i < count; ++i) {
+    x = x * 6364136223846793005u + 1442695040888963407u;
+    tokens.push_back(static_cast<TokenId>((x >> 33) % vocab));
+  }
+  return tokens;
+}
+
+std::vector<float> some_values(size_t count) {
+  std::vector<float> values;
+  for (const TokenId token : some_tokens(count, 256, 9)) {
+    values.push_back(static_cast<float>(token) / 16.0f);
+  }
+  return values;
+}
+
 }  // namespace moka::test

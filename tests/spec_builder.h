@@ -63,6 +63,11 @@ TestModel make_test_model(const TestModelOptions& options = {});
 constexpr int kFormatModels = 5;
 TestModel make_format_model(int which);
 
+// Token ids below `vocab` that look random; equal on every platform.
+std::vector<TokenId> some_tokens(size_t count, uint32_t vocab, uint64_t seed = 5);
+// Numbers from 0 to 16 likewise.
+std::vector<float> some_values(size_t count);
+
 // A tensor of random numbers (weights of the given type; scales of 1/127 and the like), 64-byte
 // aligned and followed by 64 readable bytes. Appends it to the spec and gives its index.
 TensorIndex add_random_tensor(TestModel* model, const std::string& name, DType dtype,
