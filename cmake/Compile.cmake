@@ -23,7 +23,15 @@ function(moka_compile_options target)
     -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wno-sign-conversion
     # No a*b+c behind our back: it rounds differently, and where compilers use
     # it differs. Kernels that want a fused multiply-add say so.
-    -ffp-contract=off)
+    -ffp-contract=off
+    # Each function in a section of its own, so that the linker can leave out what
+    # nobody calls.
+    -ffunction-sections -fdata-sections)
+  if(APPLE)
+    target_link_options(${target} PRIVATE -Wl,-dead_strip)
+  else()
+    target_link_options(${target} PRIVATE -Wl,--gc-sections)
+  endif()
   if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
     # A note about how GCC 7 passed arguments; nothing of ours is that old.
     target_compile_options(${target} PRIVATE -Wno-psabi)

@@ -28,8 +28,8 @@ struct Conversion {
 // Errors as plan_conversion.
 Result<Conversion> prepare_conversion(const ConvertOptions& options);
 
-// The same model described with float32 weights, to measure against.
-Result<LatteLayout> float32_layout(const Conversion& conversion);
+// The same model described with other weights, with tokenizer and without metadata.
+Result<LatteLayout> layout_with(const Conversion& conversion, WeightType weights);
 
 }  // namespace moka
 

@@ -2,8 +2,11 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cmath>
+#include <cstdio>
 #include <utility>
 
+#include "converter/auto_weights.h"
 #include "converter/conversion.h"
 #include "converter/evaluate.h"
 #include "converter/file.h"
@@ -23,17 +26,17 @@ class ProgressGate {
  public:
   explicit ProgressGate(const ConvertProgressSink& sink) : sink_(sink) {}
 
-  bool tell(const char* stage, uint64_t done, uint64_t total) {
+  bool tell(const char* stage, uint64_t done, uint64_t total, const char* unit = "bytes") {
     if (!sink_) return true;
     const Clock::time_point now = Clock::now();
     if (stage == stage_ && done < total && now < next_) return true;
     stage_ = stage;
     next_ = now + std::chrono::milliseconds(50);
-    return sink_({stage, done, total});
+    return sink_({stage, done, total, unit});
   }
 
-  Status check(const char* stage, uint64_t done, uint64_t total) {
-    if (tell(stage, done, total)) return Status();
+  Status check(const char* stage, uint64_t done, uint64_t total, const char* unit = "bytes") {
+    if (tell(stage, done, total, unit)) return Status();
     return Status(StatusCode::kCancelled, std::string("cancelled at the stage \"") + stage + "\"");
   }
 
@@ -60,7 +63,9 @@ class Converter {
     report_.source_bytes = conversion_.source_bytes;
     MOKA_RETURN_IF_ERROR(check_language());
     run_test_vector_ = wants_test_vector();
-    if (options_.check_text.empty() && !run_test_vector_) {
+    if (options_.weights == WeightType::kAuto) {
+      MOKA_RETURN_IF_ERROR(write_chosen());
+    } else if (options_.check_text.empty() && !run_test_vector_) {
       WriteOptions write = write_options("weights");
       write.replace = options_.force;
       MOKA_RETURN_IF_ERROR(
@@ -97,7 +102,18 @@ class Converter {
     if (!options_.check_text.empty()) {
       MOKA_RETURN_IF_ERROR(InputFile::open(options_.check_text).status());
     }
-    return Status();
+    return check_auto();
+  }
+
+  Status check_auto() const {
+    if (options_.weights != WeightType::kAuto) return Status();
+    if (options_.check_text.empty()) {
+      return Status(StatusCode::kInvalidArgument,
+                    "--weights auto measures the loss on a text: --check must name one");
+    }
+    if (std::isfinite(options_.max_kl) && options_.max_kl > 0) return Status();
+    return Status(StatusCode::kInvalidArgument, "--max-kl is " + std::to_string(options_.max_kl) +
+                                                    ", expected a finite number above 0");
   }
 
   // Test vectors and likelihoods are of language models that read one sequence of text.
@@ -172,14 +188,82 @@ class Converter {
                                        &report_.tensors));
     MOKA_RETURN_IF_ERROR(run_model(scratch.path()));
     MOKA_ASSIGN_OR_RETURN(LoadedModel loaded, load_model_file(scratch.path()));
+    return finish(std::move(loaded.spec),
+                  [&](const Tensor&) -> const LoadedModel& { return loaded; });
+  }
+
+  // Writes the output from tensors that lie in scratch files; `home` says in which.
+  Status finish(ModelSpec spec, const std::function<const LoadedModel&(const Tensor&)>& home) {
     metadata().measurement = report_.measurement;
-    loaded.spec.metadata = metadata();
-    loaded.spec.test_vector = report_.test_vector;
+    spec.metadata = metadata();
+    spec.test_vector = report_.test_vector;
     WriteOptions write = write_options("finishing");
     write.replace = options_.force;
-    return write_model(options_.output, loaded.spec, write, [&](size_t index, TensorSink& sink) {
-      return send_mapped(loaded, loaded.spec.tensors[index], sink);
+    return write_model(options_.output, spec, write, [&](size_t index, TensorSink& sink) {
+      return send_mapped(home(spec.tensors[index]), spec.tensors[index], sink);
     });
+  }
+
+  // kAuto: the model goes to three scratch files, as int4, int8 and float32; the search runs mixtures
+  // of the first two against the third; the best one is put together from their bytes.
+  Status write_chosen() {
+    const ScratchPath narrow_path(options_.output), wide_path(options_.output);
+    std::vector<TensorError> wide_errors;
+    MOKA_ASSIGN_OR_RETURN(const LatteLayout wide_layout,
+                          layout_with(conversion_, WeightType::kInt8));
+    MOKA_RETURN_IF_ERROR(write_weights(conversion_.layout, narrow_path.path(),
+                                       write_options("weights"), &report_.tensors));
+    MOKA_RETURN_IF_ERROR(
+        write_weights(wide_layout, wide_path.path(), write_options("int8 copy"), &wide_errors));
+    MOKA_ASSIGN_OR_RETURN(const LoadedModel narrow, load_model_file(narrow_path.path()));
+    MOKA_ASSIGN_OR_RETURN(const LoadedModel wide, load_model_file(wide_path.path()));
+    MOKA_ASSIGN_OR_RETURN(const AutoWeights chosen, choose(narrow.spec, wide.spec));
+    describe_choice(chosen);
+    for (size_t i = 0; i < report_.tensors.size(); ++i) {  // the same matrices in both
+      if (chosen.wide.count(report_.tensors[i].tensor) != 0) report_.tensors[i] = wide_errors[i];
+    }
+    ModelSpec spec = mixed_spec(narrow.spec, wide.spec, chosen.wide);
+    if (run_test_vector_) {
+      MOKA_ASSIGN_OR_RETURN(const Model model, Model::from_spec(ModelSpec(spec), open_options()));
+      MOKA_RETURN_IF_ERROR(store_test_vector(model));
+    }
+    return finish(std::move(spec), [&](const Tensor& tensor) -> const LoadedModel& {
+      return chosen.wide.count(tensor.name) != 0 ? wide : narrow;
+    });
+  }
+
+  Result<AutoWeights> choose(const ModelSpec& narrow, const ModelSpec& wide) {
+    const ScratchPath scratch(options_.output);
+    MOKA_ASSIGN_OR_RETURN(const Model reference, open_float32(scratch.path()));
+    const AutoWeightsInput input{reference,
+                                 narrow,
+                                 wide,
+                                 open_options(),
+                                 options_.check_text,
+                                 base_name(options_.check_text),
+                                 options_.max_kl};
+    return choose_weights(input, [this](const char* stage, uint64_t done, uint64_t total) {
+      const bool text = stage == std::string("measuring");
+      return progress_.check(stage, done, total, text ? "bytes" : "models");
+    });
+  }
+
+  void describe_choice(const AutoWeights& chosen) {
+    set_measurement(chosen.comparison);
+    report_.candidates = chosen.groups;
+    std::string names;
+    for (const WeightGroup& group : chosen.kept) {
+      report_.kept_wide.push_back({group.name, group.tensors, group.kl, group.bytes});
+      names += group.name + ", ";
+    }
+    char limit[32];
+    std::snprintf(limit, sizeof limit, "%.6g", options_.max_kl);
+    metadata().quantization =
+        std::string("auto: KL from float32 at most ") + limit + " nats per token on " +
+        base_name(options_.check_text) +
+        "; matrices int4 in blocks of 32 inputs, bfloat16 scales of least squared error; int8 per "
+        "output row: " +
+        names + "small matrices; norms, biases and recurrences float32";
   }
 
   // Pages are given back when they are written, so memory stays flat.
@@ -195,14 +279,21 @@ class Converter {
     return sink.scales(tensor.scales, static_cast<size_t>(tensor.scale_size));
   }
 
-  Status run_model(const std::string& path) {
+  OpenOptions open_options() const {
     OpenOptions open;
     open.executor.threads = options_.threads;
-    MOKA_ASSIGN_OR_RETURN(const Model model, Model::open(path, open));
-    if (!options_.check_text.empty()) MOKA_RETURN_IF_ERROR(measure(model, open));
-    if (!run_test_vector_) return Status();
+    return open;
+  }
+
+  Status run_model(const std::string& path) {
+    MOKA_ASSIGN_OR_RETURN(const Model model, Model::open(path, open_options()));
+    if (!options_.check_text.empty()) MOKA_RETURN_IF_ERROR(measure(model));
+    return run_test_vector_ ? store_test_vector(model) : Status();
+  }
+
+  Status store_test_vector(const Model& model) {
     const auto tell = [this](uint64_t done, uint64_t total) {
-      return progress_.check("test vector", done, total);
+      return progress_.check("test vector", done, total, "tokens");
     };
     MOKA_ASSIGN_OR_RETURN(report_.test_vector, make_test_vector(model, tell));
     if (!report_.test_vector) {
@@ -212,7 +303,14 @@ class Converter {
     return Status();
   }
 
-  Status measure(const Model& model, const OpenOptions& open) {
+  // Writes the model in float32 to `path` and opens it.
+  Result<Model> open_float32(const std::string& path) {
+    MOKA_ASSIGN_OR_RETURN(const LatteLayout layout, layout_with(conversion_, WeightType::kF32));
+    MOKA_RETURN_IF_ERROR(write_weights(layout, path, write_options("float32 copy"), nullptr));
+    return Model::open(path, open_options());
+  }
+
+  Status measure(const Model& model) {
     const EvaluateProgress tell = [this](uint64_t done, uint64_t total) {
       return progress_.tell("measuring", done, total);
     };
@@ -223,13 +321,15 @@ class Converter {
       comparison.argmax_agreement = 1.0;
     } else {
       const ScratchPath scratch(options_.output);
-      MOKA_ASSIGN_OR_RETURN(const LatteLayout layout, float32_layout(conversion_));
-      MOKA_RETURN_IF_ERROR(
-          write_weights(layout, scratch.path(), write_options("float32 copy"), nullptr));
-      MOKA_ASSIGN_OR_RETURN(const Model reference, Model::open(scratch.path(), open));
+      MOKA_ASSIGN_OR_RETURN(const Model reference, open_float32(scratch.path()));
       MOKA_ASSIGN_OR_RETURN(comparison,
                             compare_on_text(reference, model, options_.check_text, tell));
     }
+    set_measurement(comparison);
+    return Status();
+  }
+
+  void set_measurement(const Comparison& comparison) {
     Measurement measurement;
     measurement.text_name = base_name(options_.check_text);
     measurement.text_bytes = comparison.stored.text_bytes;
@@ -240,7 +340,6 @@ class Converter {
     measurement.kl_max = comparison.kl_max;
     measurement.argmax_agreement = comparison.argmax_agreement;
     report_.measurement = measurement;
-    return Status();
   }
 
   const ConvertOptions& options_;

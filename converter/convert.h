@@ -27,10 +27,12 @@ namespace moka {
 
 // What a conversion is doing. `total` is 0 where it is not known.
 struct ConvertProgress {
-  // "reading", "weights", "float32 copy", "measuring", "test vector", "finishing"
+  // "reading", "weights", "float32 copy", "measuring", "test vector", "finishing"; with kAuto also
+  // "int8 copy", "trying int4", "choosing"
   const char* stage = "";
-  uint64_t done = 0;  // bytes; tokens for the test vector
+  uint64_t done = 0;
   uint64_t total = 0;
+  const char* unit = "bytes";  // or "tokens", "models"
 };
 // Called some times a second at most, on the calling thread. False ends the call with kCancelled.
 using ConvertProgressSink = std::function<bool(const ConvertProgress&)>;
@@ -40,6 +42,9 @@ using ConvertProgressSink = std::function<bool(const ConvertProgress&)>;
 // when the stored weights are at most kAutoTestVectorBytes or check_text runs the model anyway.
 enum class TestVectorMode : uint8_t { kAuto, kAlways, kNever };
 constexpr uint64_t kAutoTestVectorBytes = uint64_t{256} << 20;
+
+// Of models/stories-hf, int8 throughout has 0.0008 and int4 0.016; see models/README.md.
+constexpr double kDefaultMaxKl = 0.01;
 
 struct ConvertOptions {
   std::string input;   // a file or folder of weights, or a training run; see README.md
@@ -54,6 +59,8 @@ struct ConvertOptions {
   WeightType weights = WeightType::kInt8;
   bool force = false;      // replace an existing output
   std::string check_text;  // a text file: measure the loss against float32 and store it
+  // kAuto, which needs check_text: the KL(float32 || stored) on it that is allowed, nats per token.
+  double max_kl = kDefaultMaxKl;
   TestVectorMode test_vector = TestVectorMode::kAuto;
   int threads = 0;  // of the runtime while it runs the model; 0: its default
   // Metadata; an empty name is the folder's.
@@ -92,6 +99,14 @@ struct TensorError {
   QuantizationError error;
 };
 
+// Matrices that kAuto left at int8, and why.
+struct KeptWide {
+  std::string name;  // of the group: "blocks.3 mixer in"
+  std::vector<std::string> tensors;
+  double kl = 0;       // nats per token that these alone at int4 cost, on the text's beginning
+  uint64_t bytes = 0;  // that int8 takes more
+};
+
 struct ConvertReport {
   std::string output;
   std::string architecture;
@@ -101,6 +116,8 @@ struct ConvertReport {
   uint64_t file_bytes = 0;
   std::vector<TensorError> tensors;  // quantised and narrowed tensors only
   std::vector<std::string> notes;
+  std::vector<KeptWide> kept_wide;         // kAuto: the most worth its bytes first
+  uint64_t candidates = 0;                 // kAuto: groups that could have been
   std::optional<Measurement> measurement;  // with check_text
   std::optional<TestVector> test_vector;   // what was stored for `moka verify`
   double seconds = 0;
@@ -114,8 +131,8 @@ struct ConvertReport {
 Result<ConversionPlan> plan_conversion(const ConvertOptions& options);
 
 // Errors as plan_conversion; also kFailedPrecondition when the output exists without `force`,
-// kCorrupt for a weight that is NaN or infinite, kOutOfRange for one beyond float16 with kF16,
-// kCancelled. On failure there is no output, and an older one is untouched.
+// kCorrupt for a weight that is NaN or infinite, kOutOfRange for one beyond float16 with kF16 and for
+// a max_kl that int8 does not hold with kAuto, kCancelled. On failure there is no output, and an older one is untouched.
 Result<ConvertReport> convert(const ConvertOptions& options);
 
 // For people (a table, ends with a newline) and for programs (one JSON document).

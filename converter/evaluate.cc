@@ -276,7 +276,8 @@ Result<Evaluation> evaluate_text(const Model& model, const std::string& text_pat
 }
 
 Result<Comparison> compare_on_text(const Model& reference, const Model& stored,
-                                   const std::string& text_path, const EvaluateProgress& progress) {
+                                   const std::string& text_path, const EvaluateProgress& progress,
+                                   uint64_t max_tokens) {
   TextWalk walk(reference, text_path, progress);
   MOKA_RETURN_IF_ERROR(walk.open());
   const size_t outputs = reference.info().outputs;
@@ -294,7 +295,12 @@ Result<Comparison> compare_on_text(const Model& reference, const Model& stored,
   while (true) {
     MOKA_ASSIGN_OR_RETURN(const bool more, walk.next(&sequence));
     if (!more) break;
+    if (max_tokens != 0) {
+      const uint64_t left = max_tokens - result.stored.tokens;
+      if (sequence.scored() > left) sequence.ids.resize(static_cast<size_t>(left) + 1);
+    }
     MOKA_RETURN_IF_ERROR(comparison.run(sequence, &walk));
+    if (max_tokens != 0 && result.stored.tokens >= max_tokens) break;
   }
   MOKA_RETURN_IF_ERROR(walk.finish(&result.reference));
   MOKA_RETURN_IF_ERROR(walk.finish(&result.stored));

@@ -52,10 +52,12 @@ struct Comparison {
 Result<Evaluation> evaluate_text(const Model& model, const std::string& text_path,
                                  const EvaluateProgress& progress = {});
 
-// The same, for two models with the same vocabulary; the tokenizer is that of `reference`.
+// The same, for two models with the same vocabulary; the tokenizer is that of `reference`. With
+// max_tokens, only so many tokens from the beginning of the text are scored; then `text_bytes`, and
+// with it bits per byte, counts the documents that were begun.
 Result<Comparison> compare_on_text(const Model& reference, const Model& stored,
                                    const std::string& text_path,
-                                   const EvaluateProgress& progress = {});
+                                   const EvaluateProgress& progress = {}, uint64_t max_tokens = 0);
 
 // -log softmax(logits)[target] in nats. `count` is at least 1, target below it.
 double negative_log_likelihood(const float* logits, size_t count, size_t target);

@@ -6,6 +6,7 @@
 
 #include "converter/json.h"
 #include "converter/latte_layout_builder.h"
+#include "converter/storage.h"
 
 namespace moka {
 namespace {
@@ -71,13 +72,8 @@ TensorIndex LayoutBuilder::add(const std::string& name, const Shape& shape, bool
   Tensor tensor;
   tensor.name = name;
   tensor.shape = shape;
-  if (is_matrix && weights_ == WeightType::kF16) tensor.dtype = DType::kF16;
-  if (is_matrix && weights_ == WeightType::kInt8) {
-    tensor.dtype = DType::kI8;
-    tensor.quantization = Quantization::kPerChannel;
-    tensor.scale_size = uint64_t{shape[0]} * sizeof(float);
-  }
-  tensor.size = tensor_data_size(tensor.dtype, tensor.rows(), tensor.elements() / tensor.rows());
+  set_stored_type(is_matrix ? stored_type(weights_, name, shape[0], shape[1]) : WeightType::kF32,
+                  &tensor);
   layout_.spec.tensors.push_back(std::move(tensor));
   layout_.recipes.push_back(std::move(*recipe));
   return static_cast<TensorIndex>(layout_.spec.tensors.size() - 1);

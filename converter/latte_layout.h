@@ -47,7 +47,7 @@ struct LatteLayout {
   std::vector<TensorRecipe> recipes;
 };
 
-// Matrices are stored as `weights`; norm scales, biases, convolutions, RG-LRU parameters, tables of
+// Matrices are stored as stored_type(weights) says; norm scales, biases, convolutions, RG-LRU parameters, tables of
 // positions and projections of numbers as float32. Every tensor of the checkpoint is used exactly
 // once. kCorrupt: tensors that are missing, unknown or of another shape; kUnsupported: tensors of
 // integers; up to 20 problems at once, beginning with `where`.

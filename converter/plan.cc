@@ -57,6 +57,10 @@ const char* recipe(WeightType weights) {
     case WeightType::kInt8:
       return "int8: matrices symmetric per output row, scale absmax/127, rounded to nearest even; "
              "norms, biases and recurrences float32";
+    case WeightType::kInt4:
+      return "int4: matrices in blocks of 32 inputs, bfloat16 scales of least squared error, "
+             "rounded to nearest even; token table, head and small matrices int8 per output row; "
+             "norms, biases and recurrences float32";
     default: return "f32";
   }
 }
@@ -186,6 +190,8 @@ std::string transform_of(const TensorRecipe& recipe, SourceType from, DType to) 
   std::string numbers;
   if (to == DType::kI8) {
     numbers = source + " to int8 per row";
+  } else if (to == DType::kI4) {
+    numbers = source + " to int4 in blocks of 32";
   } else if (to == DType::kF16) {
     numbers = from == SourceType::kF16 ? "" : source + " to f16";
   } else {
@@ -245,11 +251,11 @@ Result<Conversion> prepare_conversion(const ConvertOptions& options) {
   return c;
 }
 
-Result<LatteLayout> float32_layout(const Conversion& conversion) {
+Result<LatteLayout> layout_with(const Conversion& conversion, WeightType weights) {
   MOKA_ASSIGN_OR_RETURN(
       LatteLayout layout,
       latte_layout(conversion.source.config, *conversion.source.names, *conversion.checkpoint,
-                   WeightType::kF32, conversion.checkpoint->files().front()));
+                   weights, conversion.checkpoint->files().front()));
   layout.spec.tokenizer = conversion.layout.spec.tokenizer;
   return layout;
 }
@@ -261,6 +267,11 @@ Result<ConversionPlan> plan_conversion(const ConvertOptions& options) {
   plan.architecture = c.architecture;
   plan.weights = options.weights;
   plan.notes = c.notes;
+  if (options.weights == WeightType::kAuto) {
+    plan.notes.push_back(
+        "auto: this is where its search begins; the loss that it measures decides "
+        "which matrices are int8 after all");
+  }
   plan.parameters = c.layout.spec.metadata.parameters;
   plan.source_bytes = c.source_bytes;
   for (size_t i = 0; i < c.layout.spec.tensors.size(); ++i) {

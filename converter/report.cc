@@ -91,6 +91,19 @@ Json measurement_json(const Measurement& m) {
           {"argmax_agreement", m.argmax_agreement}};
 }
 
+// What stays int8 where most is int4, and why.
+std::string kept_words(const ConvertReport& report) {
+  if (report.weights != WeightType::kAuto) return "";
+  const std::string summary = std::to_string(report.candidates - report.kept_wide.size()) + " of " +
+                              std::to_string(report.candidates) + " groups of matrices are int4";
+  if (report.kept_wide.empty()) return summary + "\n";
+  std::vector<std::vector<std::string>> rows = {{summary + "; int8:", "KL as int4", "bytes more"}};
+  for (const KeptWide& kept : report.kept_wide) {
+    rows.push_back({"  " + printable(kept.name), format("%.2g", kept.kl), size_words(kept.bytes)});
+  }
+  return table(rows);
+}
+
 // The tensors that lose most, worst first; none that lose nothing.
 std::vector<TensorError> worst(const std::vector<TensorError>& tensors, size_t count) {
   std::vector<TensorError> sorted;
@@ -179,7 +192,7 @@ std::string report_text(const ConvertReport& report) {
                                        std::to_string(report.test_vector->prompt.size())});
   }
   rows.push_back({"time", format("%.1f s", report.seconds)});
-  std::string text = table(rows);
+  std::string text = table(rows) + kept_words(report);
   const std::vector<TensorError> losers = worst(report.tensors, 3);
   if (!losers.empty()) {
     std::vector<std::vector<std::string>> errors = {
@@ -212,6 +225,16 @@ std::string report_json(const ConvertReport& report) {
                {"test_vector", nullptr},
                {"tensors", tensors},
                {"notes", report.notes}};
+  if (report.weights == WeightType::kAuto) {
+    json["candidates"] = report.candidates;
+    json["kept_int8"] = Json::array();
+    for (const KeptWide& kept : report.kept_wide) {
+      json["kept_int8"].push_back({{"group", kept.name},
+                                   {"tensors", kept.tensors},
+                                   {"kl_as_int4", kept.kl},
+                                   {"bytes_more", kept.bytes}});
+    }
+  }
   if (report.measurement) json["measurement"] = measurement_json(*report.measurement);
   if (report.test_vector) {
     json["test_vector"] = {{"prompt", report.test_vector->prompt},

@@ -6,6 +6,7 @@
 
 #include "converter/json.h"
 #include "runtime/half.h"
+#include "runtime/tiles.h"
 
 namespace moka {
 namespace {
@@ -65,8 +66,7 @@ Status TensorStream::read(size_t source, uint64_t first, size_t count, std::vect
   for (size_t i = 0; i < count; ++i) {
     const float value = (*out)[i];
     if (!std::isfinite(value)) {
-      return bad_value(StatusCode::kCorrupt, source, first + i, value,
-                       "expected a finite float32");
+      return bad_value(StatusCode::kCorrupt, source, first + i, value, "expected a finite float32");
     }
   }
   return Status();
@@ -94,8 +94,7 @@ Status TensorStream::gather(const TensorRecipe& recipe, uint64_t first, size_t c
   values_.resize(count);
   for (size_t done = 0; done < count;) {
     const uint64_t element = first + done;
-    const auto length =
-        static_cast<size_t>(std::min<uint64_t>(run - element % run, count - done));
+    const auto length = static_cast<size_t>(std::min<uint64_t>(run - element % run, count - done));
     const float* source = held_.data() + source_element(view, element);
     for (size_t i = 0; i < length; ++i) values_[done + i] = source[i * stride];
     done += length;
@@ -136,15 +135,15 @@ Status TensorStream::send(size_t index, TensorSink& sink) {
   error_ = QuantizationError();
   switch (tensor.dtype) {
     case DType::kF16: MOKA_RETURN_IF_ERROR(send_f16(tensor, recipe, sink)); break;
-    case DType::kI8: MOKA_RETURN_IF_ERROR(send_i8(tensor, recipe, sink)); break;
+    case DType::kI8:
+    case DType::kI4: MOKA_RETURN_IF_ERROR(send_tiles(tensor, recipe, sink)); break;
     default: return send_f32(tensor, recipe, sink);
   }
   errors_.push_back({tensor.name, tensor.dtype, error_});
   return Status();
 }
 
-Status TensorStream::send_f32(const Tensor& tensor, const TensorRecipe& recipe,
-                              TensorSink& sink) {
+Status TensorStream::send_f32(const Tensor& tensor, const TensorRecipe& recipe, TensorSink& sink) {
   const uint64_t total = tensor.elements();
   for (uint64_t first = 0; first < total; first += values_.size()) {
     MOKA_RETURN_IF_ERROR(
@@ -158,8 +157,7 @@ Status TensorStream::send_f32(const Tensor& tensor, const TensorRecipe& recipe,
   return Status();
 }
 
-Status TensorStream::send_f16(const Tensor& tensor, const TensorRecipe& recipe,
-                              TensorSink& sink) {
+Status TensorStream::send_f16(const Tensor& tensor, const TensorRecipe& recipe, TensorSink& sink) {
   const uint64_t total = tensor.elements();
   for (uint64_t first = 0; first < total; first += values_.size()) {
     MOKA_RETURN_IF_ERROR(
@@ -170,7 +168,7 @@ Status TensorStream::send_f16(const Tensor& tensor, const TensorRecipe& recipe,
       const float stored = half_to_float(half);
       if (!std::isfinite(stored)) {
         return bad_stored(StatusCode::kOutOfRange, recipe, first + i, values_[i],
-                         "float16 ends at 65504; use --weights f32 or int8");
+                          "float16 ends at 65504; use --weights f32 or int8");
       }
       error_.add(values_[i], stored);
       put_little_endian(half, bytes_.data() + i * sizeof(uint16_t));
@@ -180,27 +178,56 @@ Status TensorStream::send_f16(const Tensor& tensor, const TensorRecipe& recipe,
   return Status();
 }
 
-Status TensorStream::send_i8(const Tensor& tensor, const TensorRecipe& recipe,
-                              TensorSink& sink) {
-  const size_t columns = tensor.shape[1];
-  const size_t rows_at_once = std::max<size_t>(1, kPiece / columns);
-  std::vector<uint8_t> scales;
-  for (size_t row = 0; row < tensor.shape[0]; row += rows_at_once) {
-    const size_t rows = std::min<size_t>(rows_at_once, tensor.shape[0] - row);
+Status TensorStream::send_tiles(const Tensor& tensor, const TensorRecipe& recipe,
+                                TensorSink& sink) {
+  const size_t columns = tensor.shape[1], all_rows = tensor.shape[0];
+  const size_t tiles_at_once = kPiece / (columns * kTileOutputs);
+  const size_t rows_at_once = tiles_at_once == 0 ? 1 : tiles_at_once * kTileOutputs;
+  quantised_.resize(kTileOutputs * columns);
+  for (size_t row = 0; row < all_rows;) {
+    const size_t rows = std::min(rows_at_once, all_rows - row);
     MOKA_RETURN_IF_ERROR(make(recipe, static_cast<uint64_t>(row) * columns, rows * columns));
-    bytes_.resize(rows * columns);
-    scales.resize(rows * sizeof(float));
-    for (size_t r = 0; r < rows; ++r) {
-      const float* values = values_.data() + r * columns;
-      auto* q = reinterpret_cast<int8_t*>(bytes_.data() + r * columns);
-      const float scale = quantize_row_int8(values, columns, q);
-      put_little_endian(bits_of_float(scale), scales.data() + r * sizeof(float));
-      for (size_t c = 0; c < columns; ++c) error_.add(values[c], static_cast<float>(q[c]) * scale);
+    for (size_t r = 0; r < rows; ++r, ++row) {
+      quantise_row(tensor, values_.data() + r * columns, row % kTileOutputs);
+      if ((row + 1) % kTileOutputs != 0 && row + 1 != all_rows) continue;
+      MOKA_RETURN_IF_ERROR(send_tile(tensor, row % kTileOutputs + 1, sink));
     }
-    MOKA_RETURN_IF_ERROR(sink.data(bytes_.data(), bytes_.size()));
-    MOKA_RETURN_IF_ERROR(sink.scales(scales.data(), scales.size()));
   }
   return Status();
+}
+
+void TensorStream::quantise_row(const Tensor& tensor, const float* values, size_t slot) {
+  const size_t columns = tensor.shape[1];
+  int8_t* q = quantised_.data() + slot * columns;
+  if (tensor.dtype == DType::kI8) {
+    const float scale = quantize_row_int8(values, columns, q);
+    row_scales_[slot] = scale;
+    for (size_t c = 0; c < columns; ++c) error_.add(values[c], static_cast<float>(q[c]) * scale);
+    return;
+  }
+  const size_t blocks = tile_blocks(columns);
+  block_scales_.resize(kTileOutputs * blocks);
+  uint16_t* scales = block_scales_.data() + slot * blocks;
+  quantize_row_int4(values, columns, q, scales);
+  for (size_t c = 0; c < columns; ++c) {
+    error_.add(values[c], static_cast<float>(q[c]) * bfloat16_to_float(scales[c / kTileBlock]));
+  }
+}
+
+// Tiles are packed as this machine reads them. That is little-endian: the loader builds nowhere else.
+Status TensorStream::send_tile(const Tensor& tensor, size_t rows, TensorSink& sink) {
+  const size_t columns = tensor.shape[1];
+  bytes_.resize(static_cast<size_t>(tile_data_bytes(tensor.dtype, columns)));
+  tile_scales_.resize(static_cast<size_t>(tile_scale_bytes(tensor.dtype, columns)));
+  if (tensor.dtype == DType::kI8) {
+    pack_tile_i8(quantised_.data(), columns, row_scales_, rows, columns,
+                 reinterpret_cast<int8_t*>(bytes_.data()), tile_scales_.data());
+  } else {
+    pack_tile_i4(quantised_.data(), columns, block_scales_.data(), rows, columns, bytes_.data(),
+                 tile_scales_.data());
+  }
+  MOKA_RETURN_IF_ERROR(sink.data(bytes_.data(), bytes_.size()));
+  return sink.scales(tile_scales_.data(), tile_scales_.size());
 }
 
 }  // namespace moka

@@ -11,11 +11,12 @@
 #include "converter/convert.h"
 #include "converter/latte_layout.h"
 #include "converter/writer.h"
+#include "runtime/tiles.h"
 
 namespace moka {
 
-// Converts as the layout says. Memory: about 1 MiB, or one row of a matrix if that is more; for a
-// tensor whose numbers change their order, its source as float32 besides, which is kept until
+// Converts as the layout says. Memory: about 1 MiB, or a row of a matrix as float32 and 16 as stored,
+// twice, if that is more; for a tensor whose numbers change their order, its source as float32 besides, which is kept until
 // another such source is needed (the parts of a fused projection follow each other).
 class TensorStream {
  public:
@@ -33,7 +34,10 @@ class TensorStream {
  private:
   Status send_f32(const Tensor& tensor, const TensorRecipe& recipe, TensorSink& sink);
   Status send_f16(const Tensor& tensor, const TensorRecipe& recipe, TensorSink& sink);
-  Status send_i8(const Tensor& tensor, const TensorRecipe& recipe, TensorSink& sink);
+  Status send_tiles(const Tensor& tensor, const TensorRecipe& recipe, TensorSink& sink);
+  // One row to place `slot` of the tile in work; the tile of `rows` rows to the sink.
+  void quantise_row(const Tensor& tensor, const float* values, size_t slot);
+  Status send_tile(const Tensor& tensor, size_t rows, TensorSink& sink);
   // Numbers [first, first + count) of the stored tensor to values_, all finite.
   Status make(const TensorRecipe& recipe, uint64_t first, size_t count);
   Status gather(const TensorRecipe& recipe, uint64_t first, size_t count);
@@ -51,6 +55,11 @@ class TensorStream {
   const LatteLayout& layout_;
   std::vector<float> values_;
   std::vector<uint8_t> bytes_;
+  // The tile in work: 16 rows of numbers, their scales, and the scales as they are packed.
+  std::vector<int8_t> quantised_;
+  float row_scales_[kTileOutputs] = {};  // int8
+  std::vector<uint16_t> block_scales_;   // int4, bfloat16
+  std::vector<uint8_t> tile_scales_;
   std::optional<size_t> held_source_;
   std::vector<float> held_;
   QuantizationError error_;

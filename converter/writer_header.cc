@@ -226,7 +226,7 @@ Offset<fb::Tensor> HeaderBuilder::tensor(const Tensor& tensor, const DataLayout:
   const auto shape = numbers(tensor.shape);
   return fb::CreateTensor(b_, name, same<fb::DType>(tensor.dtype), shape, place.data, tensor.size,
                           same<fb::Quantization>(tensor.quantization), tensor.block, place.scales,
-                          tensor.scale_size);
+                          tensor.scale_size, same<fb::TensorLayout>(tensor.layout));
 }
 
 Offset<fb::Tokenizer> HeaderBuilder::tokenizer(const TokenizerSpec& t) {

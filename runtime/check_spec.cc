@@ -7,6 +7,7 @@
 
 #include "runtime/features.h"
 #include "runtime/spec_checker.h"
+#include "runtime/tiles.h"
 
 namespace moka {
 
@@ -74,6 +75,7 @@ Status SpecChecker::check_tensor(const Tensor& tensor) const {
     }
     elements *= extent;
   }
+  if (tensor.layout == TensorLayout::kTiles) return check_tiles(tensor);
   const uint64_t rows = tensor.rows();
   const uint64_t size = tensor_data_size(tensor.dtype, rows, elements / rows);
   if (tensor.size != size) {
@@ -117,6 +119,31 @@ Status SpecChecker::check_quantization(const Tensor& tensor) const {
   return require(tensor.scale_size == scale_size, "has " + std::to_string(tensor.scale_size) +
                                                       " bytes of scales, expected " +
                                                       std::to_string(scale_size));
+}
+
+Status SpecChecker::check_tiles(const Tensor& tensor) const {
+  const bool i8 = tensor.dtype == DType::kI8 && tensor.quantization == Quantization::kPerChannel &&
+                  tensor.block == 0;
+  const bool i4 = tensor.dtype == DType::kI4 && tensor.quantization == Quantization::kPerBlock &&
+                  tensor.block == kTileBlock;
+  MOKA_RETURN_IF_ERROR(require(tensor.shape.size() == 2 && (i8 || i4),
+                               "lies in tiles, so it must be a matrix of i8 with scales per "
+                               "channel or of i4 with scales per "
+                               "block of 32; it has shape " +
+                                   tensor.shape_string() + ", type " + dtype_name(tensor.dtype) +
+                                   " and block " + std::to_string(tensor.block)));
+  // Filled up to whole tiles, 2^48 numbers become fewer than 2^50: nothing wraps.
+  const uint64_t tiles = tile_count(tensor.rows()), columns = tensor.shape[1];
+  const uint64_t size = tiles * tile_data_bytes(tensor.dtype, columns);
+  if (tensor.size != size) {
+    return fail("has " + std::to_string(tensor.size) + " bytes, expected " + std::to_string(size) +
+                " for shape " + tensor.shape_string() + " of " + dtype_name(tensor.dtype) +
+                " in tiles");
+  }
+  const uint64_t scale_size = tiles * tile_scale_bytes(tensor.dtype, columns);
+  return require(tensor.scale_size == scale_size, "has " + std::to_string(tensor.scale_size) +
+                                                      " bytes of scales, expected " +
+                                                      std::to_string(scale_size) + " in tiles");
 }
 
 Status SpecChecker::check_names() const {

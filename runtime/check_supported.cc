@@ -79,6 +79,9 @@ class SupportChecker {
             return refuse(place, type + " with scales per block");
           }
           break;
+        case DType::kI4:
+          if (tensor.layout != TensorLayout::kTiles) return refuse(place, type + " in rows");
+          break;
         default: return refuse(place, type);
       }
     }

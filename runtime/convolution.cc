@@ -23,6 +23,7 @@ Status xnn_error(const char* what, size_t layer, xnn_status status) {
 struct ConvolutionStack::Impl {
   const ConvolutionPlan* plan = nullptr;
   ThreadPool* pool = nullptr;
+  pthreadpool* threads = nullptr;
   std::vector<xnn_operator_t> operators;
   AlignedBuffer<float> pixels;
   AlignedBuffer<float> even, odd;  // outputs of layers 0, 2, ... and 1, 3, ... but for the last
@@ -71,13 +72,14 @@ Result<std::unique_ptr<ConvolutionStack>> ConvolutionStack::create(const Convolu
   auto impl = std::make_unique<Impl>();
   impl->plan = &plan;
   impl->pool = &pool;
+  MOKA_RETURN_IF_ERROR(pool.xnnpack_pool(&impl->threads));
   size_t workspace = 0;
   for (size_t i = 0; i < plan.layers.size(); ++i) {
     MOKA_RETURN_IF_ERROR(impl->create_layer(i));
     size_t size = 0, alignment = 0;
     const xnn_status status =
         xnn_reshape_convolution2d_nhwc_f32(impl->operators[i], 1, plan.height, plan.width, &size,
-                                           &alignment, nullptr, nullptr, pool.handle());
+                                           &alignment, nullptr, nullptr, impl->threads);
     if (status != xnn_status_success) return xnn_error("reshape", i, status);
     workspace = std::max(workspace, size);
   }
@@ -95,7 +97,7 @@ Status ConvolutionStack::run(float* out) {
     xnn_status status =
         xnn_setup_convolution2d_nhwc_f32(impl_->operators[i], impl_->workspace.data(), in, to);
     if (status == xnn_status_success) {
-      status = xnn_run_operator(impl_->operators[i], impl_->pool->handle());
+      status = xnn_run_operator(impl_->operators[i], impl_->threads);
     }
     if (status != xnn_status_success) return xnn_error("run", i, status);
     in = to;

@@ -1,112 +1,92 @@
 #include "runtime/dense.h"
 
-#include <xnnpack.h>
-
 #include <algorithm>
-#include <cmath>
 #include <cstring>
 #include <map>
 #include <mutex>
-#include <new>
 #include <string>
 #include <utility>
 
 #include "runtime/aligned_buffer.h"
-#include "runtime/half.h"
+#include "runtime/dense_float.h"
+#include "runtime/kernels/kernels.h"
+#include "runtime/tiles.h"
 
 namespace moka {
 namespace {
 
 // Work below which handing a product to other threads costs more than it saves (multiply-adds).
-constexpr size_t kParallelWork = 400000;
+constexpr size_t kParallelWork = 100000;
+constexpr size_t kParallelRows = 8;  // rows to be quantised, likewise
 
-// XNNPACK reads quantisation parameters of rows beyond the batch: its widest tile has 14 rows here,
-// and the convert operator itself fills only 10 entries after the last row.
-constexpr size_t kExtraParams = 16;
-
-// On 64-bit Arm, XNNPACK's float kernel for a single row sums in another order than the one for
-// several rows, so a row's bits would depend on its batch. There a single row is computed as two
-// equal ones. Its int8 kernels, and all on x86, give the same bits either way.
-#if defined(__aarch64__)
-constexpr bool kPairSingleRow = true;
-#else
-constexpr bool kPairSingleRow = false;
-#endif
-
-Status xnn_error(const char* what, xnn_status status) {
-  const StatusCode code =
-      status == xnn_status_out_of_memory ? StatusCode::kOutOfMemory : StatusCode::kInternal;
-  return Status(code, std::string("XNNPACK: ") + what + " failed with status " +
-                          std::to_string(static_cast<int>(status)));
-}
+// Shares of a product per thread: more than one, so that a thread whose core is taken away is helped.
+constexpr size_t kPiecesPerThread = 4;
 
 DenseKind kind_of(const Tensor& weight) {
-  return weight.dtype == DType::kI8 ? DenseKind::kInt8 : DenseKind::kFloat32;
+  switch (weight.dtype) {
+    case DType::kI8: return DenseKind::kInt8;
+    case DType::kI4: return DenseKind::kInt4;
+    default: return DenseKind::kFloat32;
+  }
 }
 
-// Copies a float matrix of any stored type into float32.
-void widen(const Tensor& tensor, float* out) {
-  const size_t n = static_cast<size_t>(tensor.elements());
-  if (tensor.dtype == DType::kF32) {
-    std::memcpy(out, tensor.data, n * sizeof(float));
-    return;
+size_t round_up(size_t n, size_t multiple) { return (n + multiple - 1) / multiple * multiple; }
+
+// What the kernels read of one matrix: a stored tensor in tiles as it lies, or a packed copy.
+struct TiledMatrix {
+  const uint8_t* data = nullptr;
+  const uint8_t* scales = nullptr;
+  AlignedBuffer<uint8_t> own;
+};
+
+// Tiles of an int8 matrix that is stored row after row.
+Status pack_rows(const Tensor& tensor, TiledMatrix* out) {
+  const size_t rows = tensor.rows(), in = tensor.shape[1], tiles = tile_count(rows);
+  const size_t data_size = static_cast<size_t>(tile_data_bytes(DType::kI8, in));
+  const size_t scale_size = static_cast<size_t>(tile_scale_bytes(DType::kI8, in));
+  if (!out->own.allocate(tiles * (data_size + scale_size))) {
+    return Status(StatusCode::kOutOfMemory, "no memory to pack '" + tensor.name + "'");
   }
-  const uint16_t* half = static_cast<const uint16_t*>(tensor.data);
-  for (size_t i = 0; i < n; ++i) {
-    out[i] = tensor.dtype == DType::kF16 ? half_to_float(half[i]) : bfloat16_to_float(half[i]);
+  uint8_t* data = out->own.data();
+  uint8_t* scales = data + tiles * data_size;
+  for (size_t t = 0; t < tiles; ++t) {
+    const size_t first = t * kTileOutputs;
+    pack_tile_i8(static_cast<const int8_t*>(tensor.data) + first * in, in,
+                 static_cast<const float*>(tensor.scales) + first,
+                 std::min(kTileOutputs, rows - first), in,
+                 reinterpret_cast<int8_t*>(data + t * data_size), scales + t * scale_size);
   }
+  out->data = data;
+  out->scales = scales;
+  return Status();
 }
 
 }  // namespace
 
-// The packed weights and, for XNNPACK, the cache that hands them out. A layer is known by its number,
-// which the creating runner announces, not by the address of its unpacked weights: a fused layer's
-// are temporary.
 struct PackedWeights::Store {
+  const DenseKernels* kernels = nullptr;
   std::vector<DenseLayer> layers;
   std::map<std::vector<size_t>, DenseGroup> groups;  // by tensors and place
   Release release;
-  std::vector<AlignedBuffer<float>> scales;  // per layer; XNNPACK checks them at every create
-  std::mutex mutex;                          // held while a runner is created
-  size_t current = 0;                        // the layer being created
-  std::vector<AlignedBuffer<uint8_t>> blocks;
-  std::map<std::pair<size_t, uint32_t>, size_t> index;  // (layer, seed) -> block
-  xnn_weights_cache_provider provider{};
+  std::mutex mutex;  // held while a runner is created
+  std::unique_ptr<FloatWeights> floats;
+  std::map<const Tensor*, TiledMatrix> tiled;
 
-  static Store* self(void* context) { return static_cast<Store*>(context); }
-  static size_t look_up(void* context, const xnn_weights_cache_look_up_key* key) {
-    const auto found = self(context)->index.find({self(context)->current, key->seed});
-    return found == self(context)->index.end() ? SIZE_MAX : found->second;
-  }
-  static void* reserve_space(void* context, size_t size) {
-    AlignedBuffer<uint8_t> block;
-    if (!block.allocate(size)) return nullptr;
-    self(context)->blocks.push_back(std::move(block));
-    return self(context)->blocks.back().data();
-  }
-  static size_t insert(void* context, const xnn_weights_cache_look_up_key* key, void*, size_t) {
-    const size_t block = self(context)->blocks.size() - 1;
-    self(context)->index[{self(context)->current, key->seed}] = block;
-    return block;
-  }
-  static bool is_finalized(void*) { return true; }
-  static void* address(void* context, size_t block) { return self(context)->blocks[block].data(); }
-  static xnn_status destroy(void*) { return xnn_status_success; }
+  Status prepare_tiles(const Tensor& tensor);
 };
 
-PackedWeights::PackedWeights() : store_(new Store()) {
-  store_->provider = {store_.get(),        Store::look_up, Store::reserve_space, Store::insert,
-                      Store::is_finalized, Store::address, Store::destroy};
-}
+PackedWeights::PackedWeights() : store_(new Store()) {}
 PackedWeights::~PackedWeights() = default;
 
-Result<std::unique_ptr<PackedWeights>> PackedWeights::create() {
-  const xnn_status status = xnn_initialize(nullptr);
-  if (status == xnn_status_unsupported_hardware) {
-    return Status(StatusCode::kUnsupported, "XNNPACK does not support this CPU");
+Result<std::unique_ptr<PackedWeights>> PackedWeights::create(const DenseKernels* kernels) {
+  std::unique_ptr<PackedWeights> weights(new PackedWeights());
+  MOKA_ASSIGN_OR_RETURN(weights->store_->floats, FloatWeights::create());
+  if (kernels == nullptr) {
+    MOKA_ASSIGN_OR_RETURN(const Kernels* best, select_kernels(nullptr));
+    kernels = &select_dense_kernels(*best);
   }
-  if (status != xnn_status_success) return xnn_error("initialise", status);
-  return std::unique_ptr<PackedWeights>(new PackedWeights());
+  weights->store_->kernels = kernels;
+  return weights;
 }
 
 DenseGroup PackedWeights::add(const ModelSpec& spec, const std::vector<Linear>& linears, size_t in,
@@ -127,7 +107,7 @@ DenseGroup PackedWeights::add(const ModelSpec& spec, const std::vector<Linear>& 
   for (const Linear& linear : linears) {
     const Tensor* weight = spec.tensor(linear.weight);
     const DenseKind kind = kind_of(*weight);
-    if (group.count == 0 || store_->layers.back().kind != kind) {
+    if (group.count == 0 || kind != DenseKind::kFloat32 || store_->layers.back().kind != kind) {
       DenseLayer layer;
       layer.kind = kind;
       layer.in = in;
@@ -147,117 +127,83 @@ DenseGroup PackedWeights::add(const ModelSpec& spec, const std::vector<Linear>& 
 }
 
 const std::vector<DenseLayer>& PackedWeights::layers() const { return store_->layers; }
+const DenseKernels& PackedWeights::kernels() const { return *store_->kernels; }
 
 void PackedWeights::set_release(Release release) { store_->release = std::move(release); }
 
 size_t PackedWeights::bytes() const {
-  size_t total = 0;
-  for (const auto& block : store_->blocks) total += block.bytes();
+  size_t total = store_->floats->bytes();
+  for (const auto& entry : store_->tiled) total += entry.second.own.bytes();
   return total;
 }
 
-struct DenseRunner::Impl {
-  struct Operator {
-    xnn_operator_t op = nullptr;
-    size_t rows = 0;  // of the last reshape
-    pthreadpool* pool = nullptr;
-  };
+Status PackedWeights::Store::prepare_tiles(const Tensor& tensor) {
+  const auto [entry, added] = tiled.try_emplace(&tensor);
+  if (!added) return Status();
+  if (tensor.layout == TensorLayout::kTiles) {
+    entry->second.data = static_cast<const uint8_t*>(tensor.data);
+    entry->second.scales = static_cast<const uint8_t*>(tensor.scales);
+    return Status();
+  }
+  const Status packed = pack_rows(tensor, &entry->second);
+  if (!packed.ok()) tiled.erase(entry);
+  if (packed.ok() && release) release(tensor.data, static_cast<size_t>(tensor.size));
+  return packed;
+}
 
+// ---- running -----------------------------------------------------------------------------------
+
+struct DenseRunner::Impl {
+  const DenseKernels* kernels = nullptr;
   ThreadPool* pool = nullptr;
   const std::vector<DenseLayer>* layers = nullptr;
-  size_t max_rows = 0;
-  std::vector<Operator> operators;
-  xnn_operator_t convert = nullptr;
-  AlignedBuffer<int8_t> quantised;
-  AlignedBuffer<xnn_quantization_params> params;
-  AlignedBuffer<float> pair_in, pair_out;  // two rows each, with kPairSingleRow
+  std::unique_ptr<FloatRunner> floats;
+  std::vector<DenseArgs> tiled;  // per layer: what does not change from run to run
 
-  ~Impl() {
-    for (Operator& entry : operators) {
-      if (entry.op != nullptr) xnn_delete_operator(entry.op);
-    }
-    if (convert != nullptr) xnn_delete_operator(convert);
-  }
+  // Quantised activations.
+  AlignedBuffer<int8_t> q;
+  AlignedBuffer<float> step;
+  AlignedBuffer<int32_t> zero, sum, block_sum;
 
-  Status create_operator(PackedWeights::Store& store, size_t index);
-  Status quantise(size_t in, size_t rows, const float* x);
-  Status run_layer(size_t index, size_t rows, const float* x, float* y);
-  Status run_paired(size_t index, const float* x, float* y);
-  pthreadpool* pool_for(const DenseLayer& layer, size_t rows) const {
-    return layer.in * layer.out * rows < kParallelWork ? nullptr : pool->handle();
-  }
+  bool allocate(size_t rows, size_t widest);
+  void quantise(size_t in, size_t rows, const float* x);
+  void run_tiled(const DenseGroup& group, size_t rows, float* y);
+  DenseRows rows_of(size_t in);
+};
+
+// Everything is rows [0, rows) of one group; what a thread does of it is counted in tiles or rows.
+struct DenseRunner::Job {
+  Impl* impl;
+  const DenseGroup* group;
+  DenseRows x;
+  size_t rows, pieces;
+  const float* from;  // to be quantised
+  float* y;
+  size_t tiles;
+
+  static void quantise(void* context, size_t, size_t piece);
+  static void multiply(void* context, size_t, size_t piece);
 };
 
 DenseRunner::DenseRunner(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 DenseRunner::~DenseRunner() = default;
 
-Status DenseRunner::Impl::create_operator(PackedWeights::Store& store, size_t index) {
-  const DenseLayer& layer = store.layers[index];
-  const uint32_t flags = pool->yields() ? XNN_FLAG_YIELD_WORKERS : 0;
-  store.current = index;
-  bool packed = false;
-  for (const auto& entry : store.index) packed = packed || entry.first.first == index;
+bool DenseRunner::Impl::allocate(size_t rows, size_t widest) {
+  if (widest == 0) return true;
+  const size_t padded = round_up(rows, kDenseRowTile), stride = round_up(widest, kDenseRowPad);
+  return q.allocate(padded * stride) && step.allocate(padded) && zero.allocate(padded) &&
+         sum.allocate(padded) && block_sum.allocate(padded * (stride / kTileBlock));
+}
 
-  // Stack the parts. A packed layer needs its scales only; its weights are never read again.
-  AlignedBuffer<float> bias, wide;
-  AlignedBuffer<int8_t> stacked;
-  const void* weights = layer.weights[0]->data;
-  if (!bias.allocate(layer.out)) return Status(StatusCode::kOutOfMemory, "no memory for a bias");
-  size_t row = 0;
-  bool has_bias = false;
-  if (!packed) {
-    bool allocated = true;
-    if (layer.kind == DenseKind::kInt8) {
-      allocated = store.scales[index].allocate(layer.out) &&
-                  (layer.weights.size() == 1 || stacked.allocate(layer.out * layer.in));
-    } else {
-      allocated = wide.allocate(layer.out * layer.in);
-    }
-    if (!allocated) {
-      return Status(StatusCode::kOutOfMemory,
-                    "no memory to pack '" + layer.weights[0]->name + "' and what is fused with it");
-    }
-    for (size_t part = 0; part < layer.weights.size(); ++part) {
-      const Tensor& weight = *layer.weights[part];
-      const size_t rows = weight.rows();
-      if (layer.biases[part] != nullptr) {
-        std::memcpy(bias.data() + row, layer.biases[part]->data, rows * sizeof(float));
-        has_bias = true;
-      }
-      if (layer.kind == DenseKind::kFloat32) {
-        widen(weight, wide.data() + row * layer.in);
-      } else {
-        std::memcpy(store.scales[index].data() + row, weight.scales, rows * sizeof(float));
-        if (layer.weights.size() > 1) {
-          std::memcpy(stacked.data() + row * layer.in, weight.data, rows * layer.in);
-        }
-      }
-      row += rows;
-    }
-    if (layer.kind == DenseKind::kFloat32) weights = wide.data();
-    if (layer.weights.size() > 1 && layer.kind == DenseKind::kInt8) weights = stacked.data();
-  }
-
-  const float* bias_data = has_bias ? bias.data() : nullptr;
-  const xnn_status status =
-      layer.kind == DenseKind::kFloat32
-          ? xnn_create_fully_connected_nc_f32(layer.in, layer.out, layer.in, layer.row,
-                                              static_cast<const float*>(weights), bias_data,
-                                              -INFINITY, INFINITY, flags, nullptr, &store.provider,
-                                              &operators[index].op)
-          : xnn_create_fully_connected_nc_qd8_f32_qc8w(
-                layer.in, layer.out, layer.in, layer.row, store.scales[index].data(),
-                static_cast<const int8_t*>(weights), bias_data, -INFINITY, INFINITY, flags, nullptr,
-                &store.provider, &operators[index].op);
-  if (status != xnn_status_success) {
-    return xnn_error(("create for '" + layer.weights[0]->name + "'").c_str(), status);
-  }
-  if (!packed && store.release) {
-    for (const Tensor* weight : layer.weights) {
-      store.release(weight->data, static_cast<size_t>(weight->size));
-    }
-  }
-  return Status();
+DenseRows DenseRunner::Impl::rows_of(size_t in) {
+  DenseRows rows;
+  rows.q = q.data();
+  rows.stride = round_up(in, kDenseRowPad);
+  rows.step = step.data();
+  rows.zero = zero.data();
+  rows.sum = sum.data();
+  rows.block_sum = block_sum.data();
+  return rows;
 }
 
 Result<std::unique_ptr<DenseRunner>> DenseRunner::create(PackedWeights& weights, ThreadPool& pool,
@@ -265,99 +211,111 @@ Result<std::unique_ptr<DenseRunner>> DenseRunner::create(PackedWeights& weights,
   auto impl = std::make_unique<Impl>();
   PackedWeights::Store& store = *weights.store_;
   const std::lock_guard<std::mutex> lock(store.mutex);
-  store.scales.resize(store.layers.size());
+  impl->kernels = store.kernels;
   impl->pool = &pool;
   impl->layers = &store.layers;
-  impl->max_rows = max_rows;
-  impl->operators.resize(store.layers.size());
-  size_t widest = 0, pair_in = 0, pair_out = 0;
+  impl->floats = std::make_unique<FloatRunner>(*store.floats, pool, store.layers.size());
+  impl->tiled.resize(store.layers.size());
+  size_t widest = 0;
   for (size_t i = 0; i < store.layers.size(); ++i) {
-    MOKA_RETURN_IF_ERROR(impl->create_operator(store, i));
-    if (store.layers[i].kind == DenseKind::kInt8 && store.layers[i].in > widest) {
-      widest = store.layers[i].in;
+    const DenseLayer& layer = store.layers[i];
+    const Tensor& weight = *layer.weights[0];
+    if (layer.kind == DenseKind::kFloat32) {
+      bool packed = false;
+      MOKA_RETURN_IF_ERROR(impl->floats->add(layer, i, &packed));
+      if (!packed || !store.release) continue;
+      for (const Tensor* part : layer.weights) {
+        store.release(part->data, static_cast<size_t>(part->size));
+      }
+      continue;
     }
-    if (kPairSingleRow && store.layers[i].kind == DenseKind::kFloat32) {
-      pair_in = std::max(pair_in, 2 * store.layers[i].in);
-      pair_out = std::max(pair_out, 2 * store.layers[i].row);
-    }
+    MOKA_RETURN_IF_ERROR(store.prepare_tiles(weight));
+    const TiledMatrix& matrix = store.tiled.at(&weight);
+    DenseArgs& args = impl->tiled[i];
+    args.inputs = tile_inputs(weight.dtype, layer.in);
+    args.data = matrix.data;
+    args.scales = matrix.scales;
+    args.outputs = layer.out;
+    args.y_stride = layer.row;
+    if (layer.biases[0] != nullptr) args.bias = static_cast<const float*>(layer.biases[0]->data);
+    widest = std::max(widest, layer.in);
   }
-  if (!impl->pair_in.allocate(pair_in) || !impl->pair_out.allocate(pair_out)) {
-    return Status(StatusCode::kOutOfMemory, "no memory for paired rows");
-  }
-  if (widest > 0) {
-    const xnn_status status =
-        xnn_create_convert_nc_f32_qd8(pool.yields() ? XNN_FLAG_YIELD_WORKERS : 0, &impl->convert);
-    if (status != xnn_status_success) return xnn_error("create of the int8 conversion", status);
-    if (!impl->quantised.allocate(max_rows * widest) ||
-        !impl->params.allocate(max_rows + kExtraParams)) {
-      return Status(StatusCode::kOutOfMemory, "no memory for quantised activations");
-    }
+  MOKA_RETURN_IF_ERROR(impl->floats->finish());
+  if (!impl->allocate(max_rows, widest)) {
+    return Status(StatusCode::kOutOfMemory, "no memory for quantised activations");
   }
   return std::unique_ptr<DenseRunner>(new DenseRunner(std::move(impl)));
 }
 
-Status DenseRunner::Impl::quantise(size_t in, size_t rows, const float* x) {
-  xnn_status status = xnn_reshape_convert_nc_f32_qd8(convert, rows, in, in, in, nullptr);
-  if (status == xnn_status_success) {
-    status = xnn_setup_convert_nc_f32_qd8(convert, x, quantised.data(), params.data());
+void DenseRunner::Job::quantise(void* context, size_t, size_t piece) {
+  const Job& job = *static_cast<Job*>(context);
+  const size_t begin = job.rows * piece / job.pieces, end = job.rows * (piece + 1) / job.pieces;
+  for (size_t row = begin; row < end; ++row) {
+    job.impl->kernels->quantise(job.from + row * job.group->in, job.group->in, row, job.x);
   }
-  if (status == xnn_status_success) status = xnn_run_operator(convert, nullptr);
-  if (status != xnn_status_success) return xnn_error("int8 conversion", status);
-  for (size_t i = 0; i < kExtraParams; ++i) params.data()[rows + i] = params.data()[rows - 1];
-  return Status();
 }
 
-Status DenseRunner::Impl::run_layer(size_t index, size_t rows, const float* x, float* y) {
-  const DenseLayer& layer = (*layers)[index];
-  Operator& entry = operators[index];
-  const bool int8 = layer.kind == DenseKind::kInt8;
-  xnn_status status = xnn_status_success;
-  if (entry.rows != rows) {
-    entry.pool = pool_for(layer, rows);
-    status = int8 ? xnn_reshape_fully_connected_nc_qd8_f32_qc8w(entry.op, rows, entry.pool)
-                  : xnn_reshape_fully_connected_nc_f32(entry.op, rows, entry.pool);
-    entry.rows = status == xnn_status_success ? rows : 0;
-  }
-  if (status == xnn_status_success) {
-    status = int8 ? xnn_setup_fully_connected_nc_qd8_f32_qc8w(entry.op, quantised.data(),
-                                                              y + layer.column, params.data())
-                  : xnn_setup_fully_connected_nc_f32(entry.op, x, y + layer.column);
-  }
-  if (status == xnn_status_success) status = xnn_run_operator(entry.op, entry.pool);
-  if (status != xnn_status_success) {
-    return xnn_error(("product with '" + layer.weights[0]->name + "'").c_str(), status);
-  }
-  return Status();
+void DenseRunner::Impl::quantise(size_t in, size_t rows, const float* x) {
+  DenseGroup group;
+  group.in = in;
+  Job job{this, &group, rows_of(in), rows, 1, x, nullptr, 0};
+  if (rows >= kParallelRows) job.pieces = static_cast<size_t>(pool->threads());
+  pool->run(job.pieces, &Job::quantise, &job);
 }
 
-Status DenseRunner::Impl::run_paired(size_t index, const float* x, float* y) {
-  const DenseLayer& layer = (*layers)[index];
-  std::memcpy(pair_in.data(), x, layer.in * sizeof(float));
-  std::memcpy(pair_in.data() + layer.in, x, layer.in * sizeof(float));
-  MOKA_RETURN_IF_ERROR(run_layer(index, 2, pair_in.data(), pair_out.data()));
-  std::memcpy(y + layer.column, pair_out.data() + layer.column, layer.out * sizeof(float));
-  return Status();
+// Piece p of the tiles of all layers of the group, counted through.
+void DenseRunner::Job::multiply(void* context, size_t, size_t piece) {
+  const Job& job = *static_cast<Job*>(context);
+  const Impl& impl = *job.impl;
+  size_t begin = job.tiles * piece / job.pieces, end = job.tiles * (piece + 1) / job.pieces;
+  for (size_t i = job.group->first; begin < end; ++i) {
+    const DenseLayer& layer = (*impl.layers)[i];
+    if (layer.kind == DenseKind::kFloat32) continue;
+    const size_t tiles = tile_count(layer.out);
+    if (begin < tiles) {
+      DenseArgs args = impl.tiled[i];
+      args.x = job.x;
+      args.rows = job.rows;
+      args.first = begin;
+      args.last = std::min(end, tiles);
+      args.y = job.y + layer.column;
+      (layer.kind == DenseKind::kInt8 ? impl.kernels->int8 : impl.kernels->int4)(args);
+    }
+    begin = begin > tiles ? begin - tiles : 0;
+    end = end > tiles ? end - tiles : 0;
+  }
+}
+
+void DenseRunner::Impl::run_tiled(const DenseGroup& group, size_t rows, float* y) {
+  Job job{this, &group, rows_of(group.in), rows, 1, nullptr, y, 0};
+  for (size_t i = group.first; i < group.first + group.count; ++i) {
+    if ((*layers)[i].kind != DenseKind::kFloat32) job.tiles += tile_count((*layers)[i].out);
+  }
+  if (pool->threads() > 1 && job.tiles * kTileOutputs * group.in * rows >= kParallelWork) {
+    job.pieces = std::min(job.tiles, kPiecesPerThread * static_cast<size_t>(pool->threads()));
+  }
+  pool->run(job.pieces, &Job::multiply, &job);
 }
 
 Status DenseRunner::run(const DenseGroup& group, size_t rows, const float* x, float* y) {
-  bool quantised = false;
+  bool tiled = false;
   for (size_t i = group.first; i < group.first + group.count; ++i) {
-    if ((*impl_->layers)[i].kind == DenseKind::kInt8 && !quantised) {
-      MOKA_RETURN_IF_ERROR(impl_->quantise(group.in, rows, x));
-      quantised = true;
-    }
-    if (kPairSingleRow && rows == 1 && (*impl_->layers)[i].kind == DenseKind::kFloat32) {
-      MOKA_RETURN_IF_ERROR(impl_->run_paired(i, x, y));
+    const DenseLayer& layer = (*impl_->layers)[i];
+    if (layer.kind == DenseKind::kFloat32) {
+      MOKA_RETURN_IF_ERROR(impl_->floats->run(layer, i, rows, x, y));
     } else {
-      MOKA_RETURN_IF_ERROR(impl_->run_layer(i, rows, x, y));
+      tiled = true;
     }
   }
+  if (!tiled) return Status();
+  impl_->quantise(group.in, rows, x);
+  impl_->run_tiled(group, rows, y);
   return Status();
 }
 
 size_t DenseRunner::scratch_bytes() const {
-  return impl_->quantised.bytes() + impl_->params.bytes() + impl_->pair_in.bytes() +
-         impl_->pair_out.bytes();
+  return impl_->floats->scratch_bytes() + impl_->q.bytes() + impl_->step.bytes() +
+         impl_->zero.bytes() + impl_->sum.bytes() + impl_->block_sum.bytes();
 }
 
 }  // namespace moka

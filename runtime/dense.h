@@ -1,8 +1,9 @@
-// Dense layers y = x W^T + b on XNNPACK.
+// Dense layers y = x W^T + b: quantised ones on Moka's own kernels (kernels/dense.h), float ones on
+// XNNPACK (dense_float.h).
 //
-// PackedWeights belongs to a model: the description of its dense layers and their packed form, made
-// once and shared. DenseRunner belongs to an Executor: operators (they hold shapes and pointers, so
-// one caller at a time) and the scratch for quantised activations. Nothing allocates after create().
+// PackedWeights belongs to a model: the description of its dense layers and, where the stored form is
+// not what the kernels read, their packed form, made once and shared. DenseRunner belongs to an
+// Executor: scratch and operators, one caller at a time. Nothing allocates after create().
 #ifndef MOKA_RUNTIME_DENSE_H_
 #define MOKA_RUNTIME_DENSE_H_
 
@@ -12,6 +13,7 @@
 #include <vector>
 
 #include "moka/status.h"
+#include "runtime/kernels/dense.h"
 #include "runtime/model_spec.h"
 #include "runtime/thread_pool.h"
 
@@ -20,9 +22,11 @@ namespace moka {
 enum class DenseKind {
   kFloat32,  // float weights (float16 and bfloat16 are widened when packed), float arithmetic
   kInt8,     // int8 weights per output channel, activations quantised to int8 row by row
+  kInt4,     // int4 weights in blocks of 32, activations likewise
 };
 
-// Several matrices [out_i, in] over one input, stacked along their outputs into one operator.
+// One quantised matrix [out, in], or several float ones over one input, stacked along their outputs
+// into one operator.
 struct DenseLayer {
   DenseKind kind = DenseKind::kFloat32;
   size_t in = 0;
@@ -43,12 +47,13 @@ struct DenseGroup {
 
 class PackedWeights {
  public:
-  static Result<std::unique_ptr<PackedWeights>> create();
+  // `kernels` null: the best that this CPU runs.
+  static Result<std::unique_ptr<PackedWeights>> create(const DenseKernels* kernels = nullptr);
   ~PackedWeights();
 
   // Adds the layers for `linears` over an input of `in` channels and returns their group. Outputs
-  // stand in the order given, starting at `column` of a row of `row` floats; neighbours of equal
-  // kind are fused. Called before the first DenseRunner is made.
+  // stand in the order given, starting at `column` of a row of `row` floats; float neighbours are
+  // fused. Called before the first DenseRunner is made.
   DenseGroup add(const ModelSpec& spec, const std::vector<Linear>& linears, size_t in,
                  size_t column, size_t row);
 
@@ -58,7 +63,8 @@ class PackedWeights {
   void set_release(Release release);
 
   const std::vector<DenseLayer>& layers() const;
-  // Bytes of the packed form; 0 before the first DenseRunner is made.
+  const DenseKernels& kernels() const;
+  // Bytes of packed forms, which are memory of their own; 0 before the first DenseRunner is made.
   size_t bytes() const;
 
  private:
@@ -83,6 +89,7 @@ class DenseRunner {
 
  private:
   struct Impl;
+  struct Job;
   explicit DenseRunner(std::unique_ptr<Impl> impl);
   std::unique_ptr<Impl> impl_;
 };

@@ -4,6 +4,7 @@
 #include <cstring>
 #include <new>
 #include <string>
+#include <utility>
 
 #include "runtime/state.h"
 
@@ -15,7 +16,8 @@ constexpr uint32_t kMaxChunk = 1024;
 constexpr int kDefaultThreads = 4;               // more rarely pays for one sequence
 constexpr size_t kRowsBytes = size_t{16} << 20;  // bound on the logits kept for a sink
 
-// All steps of a call, for a session; its position is that of the session or of its memory.
+}  // namespace
+
 Sequence sequence_of(SessionImpl& session, const Steps& steps) {
   Sequence sequence;
   sequence.state = session.state.data();
@@ -26,8 +28,6 @@ Sequence sequence_of(SessionImpl& session, const Steps& steps) {
   sequence.count = steps.count;
   return sequence;
 }
-
-}  // namespace
 
 Result<std::shared_ptr<ExecutorImpl>> ExecutorImpl::create(std::shared_ptr<const ModelData> model,
                                                            const ExecutorOptions& options) {
@@ -41,7 +41,7 @@ Result<std::shared_ptr<ExecutorImpl>> ExecutorImpl::create(std::shared_ptr<const
                                                     ", must be 1 to " + std::to_string(kMaxChunk));
   }
   const int threads =
-      options.threads > 0 ? options.threads : std::min(available_cores(), kDefaultThreads);
+      options.threads > 0 ? options.threads : std::min(fast_cores(), kDefaultThreads);
   std::shared_ptr<ExecutorImpl> executor(new (std::nothrow) ExecutorImpl());
   if (executor == nullptr) return Status(StatusCode::kOutOfMemory, "no memory for an executor");
   MOKA_ASSIGN_OR_RETURN(
@@ -51,13 +51,28 @@ Result<std::shared_ptr<ExecutorImpl>> ExecutorImpl::create(std::shared_ptr<const
   return executor;
 }
 
-Status ExecutorImpl::keep_state(const SessionImpl& session) {
-  if (spare_.size() == 0 && !spare_.allocate(session.state.size())) {
-    return Status(StatusCode::kOutOfMemory, "no memory for a spare copy of the session state, " +
-                                                std::to_string(session.state.bytes()) + " bytes");
+Status ExecutorImpl::reserve_spare(size_t states) {
+  const size_t floats = model_->plan.state_floats;
+  const bool countable = floats == 0 || states <= SIZE_MAX / floats;
+  // A state of no floats, softmax attention alone, still gets an address.
+  if (countable && spare_.data() != nullptr && spare_.size() >= states * floats) return Status();
+  if (!countable || !spare_.allocate(states * floats)) {
+    return Status(StatusCode::kOutOfMemory,
+                  "no memory for spare copies of " + std::to_string(states) +
+                      (states == 1 ? " session state, " : " session states, ") +
+                      std::to_string(floats * sizeof(float)) + " bytes each");
   }
-  std::memcpy(spare_.data(), session.state.data(), session.state.bytes());
   return Status();
+}
+
+void ExecutorImpl::keep_state(const SessionImpl& session, size_t slot) {
+  std::memcpy(spare_.data() + slot * session.state.size(), session.state.data(),
+              session.state.bytes());
+}
+
+void ExecutorImpl::bring_back(SessionImpl& session, size_t slot) const {
+  std::memcpy(session.state.data(), spare_.data() + slot * session.state.size(),
+              session.state.bytes());
 }
 
 Status ExecutorImpl::append(SessionImpl& session, const Steps& steps, const LogitsSink* sink) {
@@ -72,12 +87,15 @@ Status ExecutorImpl::append(SessionImpl& session, const Steps& steps, const Logi
   }
   // A single chunk is not interrupted, so without a sink nothing can stop it half-way.
   const bool undoable = steps.count > forward_->max_rows() || sink != nullptr;
-  if (undoable) MOKA_RETURN_IF_ERROR(keep_state(session));
+  if (undoable) {
+    MOKA_RETURN_IF_ERROR(reserve_spare(1));
+    keep_state(session);
+  }
   const Status status = read_chunks(session, steps, sink);
   if (status.ok()) {
     session.position += steps.count;
   } else if (undoable) {
-    std::memcpy(session.state.data(), spare_.data(), session.state.bytes());
+    bring_back(session);
   } else {
     session.broken = true;
   }
@@ -109,12 +127,13 @@ Status ExecutorImpl::append_memory(SessionImpl& session, const Steps& steps) {
   if (session.cancelled.exchange(false)) {
     return Status(StatusCode::kCancelled, "cancelled before the memory was read");
   }
-  MOKA_RETURN_IF_ERROR(keep_state(session));
+  MOKA_RETURN_IF_ERROR(reserve_spare(1));
+  keep_state(session);
   const Status status = read_memory_chunks(session, steps);
   if (status.ok()) {
     session.memory += steps.count;
   } else {
-    std::memcpy(session.state.data(), spare_.data(), session.state.bytes());
+    bring_back(session);
   }
   return status;
 }
@@ -138,19 +157,54 @@ Status ExecutorImpl::read_memory_chunks(SessionImpl& session, const Steps& steps
   return Status();
 }
 
+Result<TokenId> ExecutorImpl::sample(const SessionImpl& session, Sampler& sampler) {
+  const Span<const float> logits(session.logits.data(), session.logits.size());
+  if (!profiling_.load()) return sampler.sample(logits);
+  const std::lock_guard<std::mutex> lock(mutex_);
+  const ProfileScope scope(profiler_.get(), "sample", -1, 1);
+  return sampler.sample(logits);
+}
+
+Status ExecutorImpl::start_profile(size_t spans) {
+  MOKA_ASSIGN_OR_RETURN(std::unique_ptr<Profiler> profiler,
+                        Profiler::create(static_cast<size_t>(forward_->pool().threads()), spans));
+  const std::lock_guard<std::mutex> lock(mutex_);
+  forward_->set_profiler(profiler.get());
+  profiler_ = std::move(profiler);
+  profiling_.store(true);
+  return Status();
+}
+
+Profile ExecutorImpl::stop_profile() {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  if (profiler_ == nullptr) return {};
+  profiling_.store(false);
+  forward_->set_profiler(nullptr);
+  const std::unique_ptr<Profiler> ended = std::move(profiler_);
+  return ended->take();
+}
+
+// Room for logits on their way: up to max_rows() of them, fewer when they are wide.
+Status ExecutorImpl::reserve_rows(size_t rows) {
+  const size_t outputs = model_->plan.outputs;
+  const size_t most =
+      std::clamp<size_t>(kRowsBytes / (outputs * sizeof(float)), 1, forward_->max_rows());
+  const size_t capacity = std::min(rows, most);
+  if (rows_capacity_ >= capacity) return Status();
+  rows_capacity_ = 0;
+  if (!rows_.allocate(capacity * outputs)) {
+    return Status(StatusCode::kOutOfMemory,
+                  "no memory for " + std::to_string(capacity) + " rows of logits");
+  }
+  rows_capacity_ = capacity;
+  return Status();
+}
+
 template <class Make>
 Status ExecutorImpl::send_rows(size_t first, size_t rows, const LogitsSink& sink,
                                const Make& make) {
   const size_t outputs = model_->plan.outputs;
-  if (rows_capacity_ == 0) {
-    const size_t capacity =
-        std::clamp<size_t>(kRowsBytes / (outputs * sizeof(float)), 1, forward_->max_rows());
-    if (!rows_.allocate(capacity * outputs)) {
-      return Status(StatusCode::kOutOfMemory,
-                    "no memory for " + std::to_string(capacity) + " rows of logits");
-    }
-    rows_capacity_ = capacity;
-  }
+  MOKA_RETURN_IF_ERROR(reserve_rows(rows));
   for (size_t row = 0; row < rows; row += rows_capacity_) {
     const size_t count = std::min(rows_capacity_, rows - row);
     MOKA_RETURN_IF_ERROR(make(row, count, rows_.data()));

@@ -36,6 +36,7 @@ constexpr std::string_view kKnown[] = {
     "rms_norm",
     "shared_kv_heads",
     "softmax",
+    "tiles",
     "token_input",
     "tokenizer_bpe",
     "tokenizer_bytes",
@@ -124,6 +125,7 @@ class Features {
     const std::string name = std::string("weights_") + dtype_name(tensor.dtype);
     const bool is_matrix = tensor.shape.size() == 2 || tensor.dtype != DType::kF32;
     if (is_matrix && is_known_feature(name)) names_.insert(name);
+    if (tensor.layout == TensorLayout::kTiles) names_.insert("tiles");
   }
 
   void add_tokenizer(TokenizerKind kind) {

@@ -10,18 +10,29 @@
 
 namespace moka {
 
+namespace {
+
+// Floats of a stretch of rows below which another thread costs more than it saves.
+constexpr size_t kRowsFloats = 32768;
+
+}  // namespace
+
 Status Forward::read(Span<Sequence> sequences) {
   size_t rows = 0;
   for (Sequence& sequence : sequences) {
+    const ProfileScope scope(profiler_, "embed", -1, sequence.count);
     sequence.row = rows;
     rows += sequence.count;
     MOKA_RETURN_IF_ERROR(embed(sequence, x_.data() + sequence.row * plan_.width));
   }
   prepare_positions(sequences);
-  for (const BlockPlan& block : plan_.blocks) {
-    MOKA_RETURN_IF_ERROR(run_block(block, sequences, rows, x_.data()));
+  for (size_t i = 0; i < plan_.blocks.size(); ++i) {
+    block_ = static_cast<int>(i);
+    MOKA_RETURN_IF_ERROR(run_block(plan_.blocks[i], sequences, rows, x_.data()));
   }
+  block_ = -1;
   if (plan_.head.pooled) {
+    const ProfileScope scope(profiler_, "pool", -1, rows);
     for (const Sequence& sequence : sequences) pool(sequence);
   }
   return Status();
@@ -31,18 +42,17 @@ Status Forward::read(Span<Sequence> sequences) {
 // x <- after_feed_forward(x + feed_forward(before_feed_forward(x)))
 Status Forward::run_block(const BlockPlan& block, Span<const Sequence> sequences, size_t rows,
                           float* x) {
+  const bool more = block.feed_forward.kind != FeedForwardKind::kNone;
   normalise(block.before_mixer, rows, x, z_.data());
   MOKA_RETURN_IF_ERROR(run_mixer(block.mixer, sequences, rows, z_.data(), y_.data()));
-  add_rows(rows, y_.data(), x);
-  if (block.after_mixer.kind != NormKind::kNone) normalise(block.after_mixer, rows, x, x);
-
-  if (block.feed_forward.kind != FeedForwardKind::kNone) {
-    normalise(block.before_feed_forward, rows, x, z_.data());
+  join(rows, y_.data(), block.after_mixer, more ? &block.before_feed_forward : nullptr, x,
+       z_.data());
+  if (more) {
     MOKA_RETURN_IF_ERROR(feed_forward(block.feed_forward, rows, z_.data(), y_.data()));
-    add_rows(rows, y_.data(), x);
-  }
-  if (block.after_feed_forward.kind != NormKind::kNone)
+    join(rows, y_.data(), block.after_feed_forward, nullptr, x, nullptr);
+  } else if (block.after_feed_forward.kind != NormKind::kNone) {
     normalise(block.after_feed_forward, rows, x, x);
+  }
   return Status();
 }
 
@@ -56,56 +66,81 @@ Status Forward::run_mixer(const MixerPlan& mixer, Span<const Sequence> sequences
     }
   }
   if (mixer.from_front.count > 0) {
+    const ProfileScope scope(profiler_, "front", block_, rows);
     for (const Sequence& sequence : sequences) {
       const size_t at = sequence.row * plan_.width;
       run_front(mixer.front, kernels_, plan_.width, sequence.position, sequence.count, x + at,
                 sequence.state + mixer.state.conv, sequence.state + mixer.state.hidden,
                 front_.data() + at, scratch_.data());
     }
-    MOKA_RETURN_IF_ERROR(dense_->run(mixer.from_front, rows, front_.data(), wide_.data()));
   }
-  if (mixer.from_input.count > 0) {
-    MOKA_RETURN_IF_ERROR(dense_->run(mixer.from_input, rows, x, wide_.data()));
+  {
+    const ProfileScope scope(profiler_, "qkv", block_, rows);
+    if (mixer.from_front.count > 0) {
+      MOKA_RETURN_IF_ERROR(dense_->run(mixer.from_front, rows, front_.data(), wide_.data()));
+    }
+    if (mixer.from_input.count > 0) {
+      MOKA_RETURN_IF_ERROR(dense_->run(mixer.from_input, rows, x, wide_.data()));
+    }
   }
-  mix_heads(mixer, sequences);
+  {
+    const ProfileScope scope(profiler_, "mixer", block_, rows);
+    mix_heads(mixer, sequences);
+  }
+  const ProfileScope scope(profiler_, "out", block_, rows);
   return dense_->run(mixer.out, rows, mix_.data(), y);
 }
 
 Status Forward::feed_forward(const FeedForwardPlan& plan, size_t rows, float* z, float* y) {
+  float* wide = wide_.data();
+  if (plan.kind == FeedForwardKind::kGlu) {  // u = gelu(z); value(u) * sigmoid(gate(u))
+    const ProfileScope scope(profiler_, "activation", block_, rows);
+    for_rows(rows, plan.width, [&](size_t first, size_t count) {
+      for (size_t r = first; r < first + count; ++r) {
+        kernels_.gelu(z + r * plan.width, plan.width, z + r * plan.width);
+      }
+    });
+  }
+  {
+    const ProfileScope scope(profiler_, plan.kind == FeedForwardKind::kMlp ? "up" : "gate_up",
+                             block_, rows);
+    MOKA_RETURN_IF_ERROR(dense_->run(plan.in, rows, z, wide));
+  }
+  float* out = plan.kind == FeedForwardKind::kGlu     ? y
+               : plan.kind == FeedForwardKind::kGated ? hidden_.data()
+                                                      : wide;
+  {
+    const ProfileScope scope(profiler_, "activation", block_, rows);
+    activate(plan, rows, wide, out);
+  }
+  if (plan.kind == FeedForwardKind::kGlu) return Status();
+  const ProfileScope scope(profiler_, "down", block_, rows);
+  return dense_->run(plan.out, rows, out, y);
+}
+
+// Row by row: where a vector's tail falls must not depend on the number of rows.
+void Forward::activate(const FeedForwardPlan& plan, size_t rows, float* wide, float* out) const {
   const bool silu = plan.activation == Activation::kSilu;
   const size_t width = plan.width;
-  float* wide = wide_.data();
-  switch (plan.kind) {
-    case FeedForwardKind::kNone: break;
-    case FeedForwardKind::kMlp:  // fc2(act(fc1 z))
-      MOKA_RETURN_IF_ERROR(dense_->run(plan.in, rows, z, wide));
-      // Row by row: where a vector's tail falls must not depend on the number of rows.
-      for (size_t r = 0; r < rows; ++r) {
-        float* row = wide + r * width;
-        (silu ? kernels_.silu : kernels_.gelu)(row, width, row);
+  for_rows(rows, 3 * width, [&](size_t first, size_t count) {
+    for (size_t r = first; r < first + count; ++r) {
+      const float* pair = wide + r * 2 * width;
+      float* to = out + r * width;
+      switch (plan.kind) {
+        case FeedForwardKind::kNone: break;
+        case FeedForwardKind::kMlp: (silu ? kernels_.silu : kernels_.gelu)(to, width, to); break;
+        case FeedForwardKind::kGlu: kernels_.sigmoid_mul(pair + width, pair, width, to); break;
+        case FeedForwardKind::kGated:
+          (silu ? kernels_.silu_mul : kernels_.gelu_mul)(pair, pair + width, width, to);
+          break;
       }
-      return dense_->run(plan.out, rows, wide, y);
-    case FeedForwardKind::kGlu:  // u = gelu(z); value(u) * sigmoid(gate(u))
-      for (size_t r = 0; r < rows; ++r) kernels_.gelu(z + r * width, width, z + r * width);
-      MOKA_RETURN_IF_ERROR(dense_->run(plan.in, rows, z, wide));
-      for (size_t r = 0; r < rows; ++r) {
-        const float* row = wide + r * 2 * width;
-        kernels_.sigmoid_mul(row + width, row, width, y + r * width);
-      }
-      break;
-    case FeedForwardKind::kGated:  // down(act(gate z) * up z)
-      MOKA_RETURN_IF_ERROR(dense_->run(plan.in, rows, z, wide));
-      for (size_t r = 0; r < rows; ++r) {
-        const float* row = wide + r * 2 * width;
-        (silu ? kernels_.silu_mul : kernels_.gelu_mul)(row, row + width, width,
-                                                       hidden_.data() + r * width);
-      }
-      return dense_->run(plan.out, rows, hidden_.data(), y);
-  }
-  return Status();
+    }
+  });
 }
 
 void Forward::prepare_positions(Span<const Sequence> sequences) {
+  if (rotations_.empty()) return;
+  const ProfileScope scope(profiler_, "positions");
   for (RotationTable& table : rotations_) {
     for (const Sequence& sequence : sequences) {
       for (size_t i = 0; i < sequence.count; ++i) {
@@ -115,7 +150,26 @@ void Forward::prepare_positions(Span<const Sequence> sequences) {
   }
 }
 
-void Forward::normalise(const NormPlan& norm, size_t rows, const float* x, float* y) const {
+template <class Work>
+void Forward::for_rows(size_t rows, size_t floats, const Work& work) const {
+  const size_t threads = static_cast<size_t>(pool_->threads());
+  const size_t pieces = std::min({threads, rows, 1 + rows * floats / kRowsFloats});
+  if (pieces <= 1) return work(size_t{0}, rows);
+  struct Task {
+    const Work* work;
+    size_t rows, pieces;
+  } task = {&work, rows, pieces};
+  pool_->run(
+      pieces,
+      [](void* context, size_t, size_t index) {
+        const Task& t = *static_cast<const Task*>(context);
+        const size_t first = t.rows * index / t.pieces, last = t.rows * (index + 1) / t.pieces;
+        (*t.work)(first, last - first);
+      },
+      &task);
+}
+
+void Forward::normalise_rows(const NormPlan& norm, size_t rows, const float* x, float* y) const {
   const size_t width = plan_.width;
   const float* scale = norm.scale != nullptr ? norm.scale : ones_.data();
   const float* bias = norm.bias != nullptr ? norm.bias : zeros_.data();
@@ -131,8 +185,25 @@ void Forward::normalise(const NormPlan& norm, size_t rows, const float* x, float
   }
 }
 
-void Forward::add_rows(size_t rows, const float* y, float* x) const {
-  kernels_.add(y, rows * plan_.width, x);
+void Forward::normalise(const NormPlan& norm, size_t rows, const float* x, float* y) const {
+  const ProfileScope scope(profiler_, "norm", block_, rows);
+  const size_t width = plan_.width;
+  for_rows(rows, width, [&](size_t first, size_t count) {
+    normalise_rows(norm, count, x + first * width, y + first * width);
+  });
+}
+
+void Forward::join(size_t rows, const float* y, const NormPlan& after, const NormPlan* next,
+                   float* x, float* z) const {
+  const ProfileScope scope(profiler_, "add_norm", block_, rows);
+  const size_t width = plan_.width;
+  for_rows(rows, 2 * width, [&](size_t first, size_t count) {
+    for (size_t at = first * width; at < (first + count) * width; at += width) {
+      kernels_.add(y + at, width, x + at);
+      if (after.kind != NormKind::kNone) normalise_rows(after, 1, x + at, x + at);
+      if (next != nullptr) normalise_rows(*next, 1, x + at, z + at);
+    }
+  });
 }
 
 Result<std::unique_ptr<Forward>> Forward::create(const Plan& plan, const Kernels& kernels,

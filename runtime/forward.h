@@ -25,6 +25,7 @@
 #include "runtime/dense.h"
 #include "runtime/kernels/kernels.h"
 #include "runtime/plan.h"
+#include "runtime/profile.h"
 #include "runtime/rotation.h"
 #include "runtime/softmax_cache.h"
 #include "runtime/thread_pool.h"
@@ -65,7 +66,12 @@ class Forward {
 
   size_t max_rows() const { return max_rows_; }
   const ThreadPool& pool() const { return *pool_; }
+  ThreadPool& pool() { return *pool_; }
   size_t scratch_bytes() const;
+
+  // Records what is done from now on; null: nothing. Not while a call runs. The profiler outlives
+  // its use and has a row for each thread of pool().
+  void set_profiler(Profiler* profiler) { profiler_ = profiler; }
 
   // Scratch for softmax attention over `capacity` tokens.
   Status reserve_cache(size_t capacity);
@@ -77,6 +83,8 @@ class Forward {
   // Output of `rows` rows of the last read(), from `row` on, to out[rows][outputs]. With a pooled
   // head row i is the output for everything up to it. Not for pair models.
   Status logits(size_t row, size_t rows, float* out);
+  // The last hidden state of a row of the last read() [D].
+  const float* hidden(size_t row) const { return x_.data() + row * plan_.width; }
   // The vector that a pooled head makes its output of, for everything up to `row`.
   const float* pooled(size_t row) const { return pooled_.data() + row * plan_.width; }
 
@@ -113,9 +121,17 @@ class Forward {
   Status allocate(PackedWeights& weights, int threads, size_t max_rows);
   bool allocate_rows(size_t wide, size_t hidden, bool front);
 
+  // Calls work(first, count) for stretches of [0, rows), on all threads when a row's `floats` make that
+  // worth while. Rows are independent of each other, so any cut gives the same bits.
+  template <class Work>
+  void for_rows(size_t rows, size_t floats, const Work& work) const;
   void normalise(const NormPlan& norm, size_t rows, const float* x, float* y) const;
+  void normalise_rows(const NormPlan& norm, size_t rows, const float* x, float* y) const;
+  // x <- after(x + y), and z <- next(x) when there is a next.
+  void join(size_t rows, const float* y, const NormPlan& after, const NormPlan* next, float* x,
+            float* z) const;
   Status feed_forward(const FeedForwardPlan& plan, size_t rows, float* z, float* y);
-  void add_rows(size_t rows, const float* y, float* x) const;
+  void activate(const FeedForwardPlan& plan, size_t rows, float* wide, float* out) const;
 
   // input.cc
   Status embed(const Sequence& sequence, float* x);
@@ -134,33 +150,53 @@ class Forward {
 
   // mixer.cc
   struct HeadTask;
-  using HeadWork = void (Forward::*)(const MixerPlan& mixer, const Sequence& sequence, size_t head,
-                                     float* scratch);
-  struct Rows {
-    const float* data;
-    size_t stride;
+  // Heads [first, first + count) for one call of a HeadWork, on a thread of the pool.
+  struct Heads {
+    size_t first, count;
+    size_t thread;
+    float* scratch;  // scratch_floats_
+  };
+  using HeadWork = void (Forward::*)(const MixerPlan& mixer, const Sequence& sequence,
+                                     const Heads& heads);
+  // Rows of heads: step t of the h-th of them.
+  struct HeadRows {
+    float* data;
+    size_t stride;  // from step to step
+    size_t head;    // from head to head
+    float* row(size_t h, size_t t) const { return data + h * head + t * stride; }
   };
   void mix_heads(const MixerPlan& mixer, Span<const Sequence> sequences);
   void for_heads(const MixerPlan& mixer, Span<const Sequence> sequences, HeadWork work);
-  static void run_head(void* context, size_t thread, size_t index);
-  void mix_head(const MixerPlan& mixer, const Sequence& sequence, size_t head, float* scratch);
-  void gather_head(const MixerPlan& mixer, const Sequence& sequence, size_t head, float* scratch);
-  void read_head(const MixerPlan& mixer, const Sequence& sequence, size_t head, float* scratch);
-  Rows head_values(const MixerPlan& mixer, const Sequence& sequence, size_t head,
-                   float* room) const;
-  void head_mixture(const MixerPlan& mixer, const Sequence& sequence, size_t head, float* p,
-                    float* p_gate) const;
-  void mix_latents(const MixerPlan& mixer, const Sequence& sequence, size_t head, Rows v,
-                   float* p_gate, float* y, float* scratch);
-  void mix_window(const MixerPlan& mixer, const Sequence& sequence, size_t head, Rows v,
-                  const float* p_gate, float* y, float* scratch);
-  void store_head(const MixerPlan& mixer, const Sequence& sequence, size_t head, const float* y);
+  static void run_heads(void* context, size_t thread, size_t index);
+  void mix_heads_of(const MixerPlan& mixer, const Sequence& sequence, const Heads& heads);
+  void gather_heads(const MixerPlan& mixer, const Sequence& sequence, const Heads& heads);
+  void read_heads(const MixerPlan& mixer, const Sequence& sequence, const Heads& heads);
+  HeadRows head_values(const MixerPlan& mixer, const Sequence& sequence, const Heads& heads,
+                       float* room);
+  HeadRows head_outputs(const MixerPlan& mixer, const Sequence& sequence, const Heads& heads,
+                        float* room);
+  void store_heads(const MixerPlan& mixer, const Sequence& sequence, const Heads& heads,
+                   const HeadRows& y);
+  void head_mixture(const MixerPlan& mixer, const Sequence& sequence, const Heads& heads,
+                    size_t first, size_t rows, float* p, float* p_gate) const;
+  void rotate_heads(const RotationUse& use, int sign, size_t row, size_t rows,
+                    const HeadRows& x) const;
+  void rotate_step(const RotationUse& use, size_t row, size_t heads, const HeadRows& x) const;
+  void set_upcoming(const MixerPlan& mixer, const Sequence& sequence, size_t head, size_t first,
+                    size_t n, UpcomingRows* next) const;
+  void mix_latents(const MixerPlan& mixer, const Sequence& sequence, const Heads& heads,
+                   const HeadRows& v, float* p_gate, const HeadRows& y, float* scratch);
+  void mix_window(const MixerPlan& mixer, const Sequence& sequence, const Heads& heads,
+                  const HeadRows& v, const float* p_gate, const HeadRows& y, float* scratch);
   static size_t head_scratch(const MixerPlan& mixer, size_t rows, size_t capacity);
 
   // linformer.cc
-  void gather_low_rank(const MixerPlan& mixer, const Sequence& sequence, size_t head,
-                       float* scratch);
-  void read_low_rank(const MixerPlan& mixer, const Sequence& sequence, size_t head, float* scratch);
+  void gather_low_rank(const MixerPlan& mixer, const Sequence& sequence, const Heads& heads);
+  void read_low_rank(const MixerPlan& mixer, const Sequence& sequence, const Heads& heads);
+  void gather_low_rank_head(const MixerPlan& mixer, const Sequence& sequence, size_t head,
+                            float* scratch);
+  void read_low_rank_head(const MixerPlan& mixer, const Sequence& sequence, size_t head,
+                          float* scratch);
   Status unit_rows(const Sequence& sequence, float* x) const;
   static size_t linformer_scratch(const MixerPlan& mixer, size_t rows);
 
@@ -170,6 +206,8 @@ class Forward {
   std::unique_ptr<DenseRunner> dense_;
   std::unique_ptr<ConvolutionStack> convolution_;  // of convolved pixels
   size_t max_rows_ = 0;
+  Profiler* profiler_ = nullptr;
+  int block_ = -1;  // the layer at work, for the profile
   SinusoidalPositions sinusoidal_;
   std::vector<RotationTable> rotations_;
 

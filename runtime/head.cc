@@ -18,6 +18,7 @@ Status Forward::project_rows(const float* x, size_t rows, float* out) {
     return Status();
   }
   normalise(plan_.final_norm, rows, x, z_.data());
+  const ProfileScope scope(profiler_, "logits", -1, rows);
   MOKA_RETURN_IF_ERROR(dense_->run(plan_.head.projection, rows, z_.data(), out));
   scale_outputs(rows, out);
   return Status();
@@ -44,7 +45,7 @@ void Forward::pool(const Sequence& sequence) {
   float* carry = sequence.state + head.carry;
   for (size_t i = 0; i < sequence.count; ++i) {
     float* out = pooled_.data() + (sequence.row + i) * width;
-    normalise(plan_.final_norm, 1, x_.data() + (sequence.row + i) * width, out);
+    normalise_rows(plan_.final_norm, 1, x_.data() + (sequence.row + i) * width, out);
     if (head.pooling == Pooling::kLast) continue;
     if (head.pooling == Pooling::kFirst) {
       if (sequence.position + i == 0) std::memcpy(sum, out, width * sizeof(float));
@@ -72,7 +73,7 @@ void Forward::pool_rows(const float* x, size_t rows, size_t last, float* pooled)
   }
   std::vector<double> sum(width, 0.0);
   for (size_t row = 0; row < rows; ++row) {
-    normalise(plan_.final_norm, 1, x + row * width, z_.data());
+    normalise_rows(plan_.final_norm, 1, x + row * width, z_.data());
     for (size_t d = 0; d < width; ++d) sum[d] += static_cast<double>(z_.data()[d]);
   }
   for (size_t d = 0; d < width; ++d)
@@ -80,6 +81,7 @@ void Forward::pool_rows(const float* x, size_t rows, size_t last, float* pooled)
 }
 
 Status Forward::project_pooled(const float* pooled, size_t rows, float* out) {
+  const ProfileScope scope(profiler_, "logits", -1, rows);
   if (plan_.head.projection.count > 0) {
     return dense_->run(plan_.head.projection, rows, pooled, out);
   }
@@ -99,6 +101,7 @@ Status Forward::project_pooled(const float* pooled, size_t rows, float* out) {
 
 // out = W2 gelu(W1 [u, v, u - v, u * v])
 Status Forward::project_pair(const float* first, const float* second, float* out) {
+  const ProfileScope scope(profiler_, "logits", -1, 1);
   const size_t width = plan_.width;
   float* e = pair_.data();
   float* hidden = e + pad_row(4 * width);

@@ -4,6 +4,7 @@
 
 #include "runtime/forward.h"
 #include "runtime/half.h"
+#include "runtime/tiles.h"
 
 namespace moka {
 namespace {
@@ -11,6 +12,7 @@ namespace {
 // Row `index` of a matrix stored in any type, as float32.
 void gather_row(const Kernels& kernels, const Tensor& table, size_t index, size_t width,
                 float* out) {
+  if (table.layout == TensorLayout::kTiles) return read_tile_row(table, index, out);
   const size_t at = index * width;
   switch (table.dtype) {
     case DType::kI8:

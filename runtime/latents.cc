@@ -20,10 +20,15 @@ void set_latents(const MixerPlan& mixer, float* state, uint64_t position, size_t
 }
 
 void archive_latents(const MixerPlan& mixer, float* state, uint64_t before, uint64_t after) {
+  archive_latents(mixer, state, before, after, 0, mixer.heads);
+}
+
+void archive_latents(const MixerPlan& mixer, float* state, uint64_t before, uint64_t after,
+                     size_t first, size_t count) {
   if (!mixer.latent || before / kArchiveTokens == after / kArchiveTokens) return;
   const MixerState& at = mixer.state;
   const size_t dp = mixer.dh_pad;
-  for (size_t l = 0; l < mixer.heads * mixer.lh; ++l) {
+  for (size_t l = first * mixer.lh; l < (first + count) * mixer.lh; ++l) {
     const double maximum = static_cast<double>(state[at.maximum + l]);
     float* norm = state + at.norm + l;
     float* older_norm = state + at.archive_norm + l;
@@ -36,11 +41,11 @@ void archive_latents(const MixerPlan& mixer, float* state, uint64_t before, uint
     const double total = factor * archived + static_cast<double>(*norm);
     // Nothing came since, or all of it too small to count: the mean stays.
     if (*norm > 0.0f) {
+      const double unit = 1.0 / static_cast<double>(*norm);
       const double share = static_cast<double>(*norm) / total;
       for (size_t d = 0; d < dp; ++d) {
         const double old = static_cast<double>(mean[d]);
-        const double recent = static_cast<double>(sum[d]) / static_cast<double>(*norm);
-        mean[d] = static_cast<float>(old + share * (recent - old));
+        mean[d] = static_cast<float>(old + share * (static_cast<double>(sum[d]) * unit - old));
         sum[d] = 0.0f;
       }
     }

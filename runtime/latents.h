@@ -22,7 +22,10 @@ namespace moka {
 void set_latents(const MixerPlan& mixer, float* state, uint64_t position, size_t head,
                  LatentArgs* args);
 
-// To be called for all heads at once after the tokens [before, after) were read.
+// To be called after the tokens [before, after) were read, for all heads before the next ones are:
+// those from `first` on, or all.
+void archive_latents(const MixerPlan& mixer, float* state, uint64_t before, uint64_t after,
+                     size_t first, size_t count);
 void archive_latents(const MixerPlan& mixer, float* state, uint64_t before, uint64_t after);
 
 }  // namespace moka

@@ -15,8 +15,16 @@ size_t Forward::linformer_scratch(const MixerPlan& mixer, size_t rows) {
 }
 
 // K^ += E^T K and V^ += F^T V for the tokens of the sequence; padding never comes here.
-void Forward::gather_low_rank(const MixerPlan& mixer, const Sequence& sequence, size_t head,
-                              float* scratch) {
+void Forward::gather_low_rank(const MixerPlan& mixer, const Sequence& sequence,
+                              const Heads& heads) {
+  const ProfilePart profiled(profiler_, "mixer.gather", block_, sequence.count, heads.thread);
+  for (size_t head = heads.first; head < heads.first + heads.count; ++head) {
+    gather_low_rank_head(mixer, sequence, head, heads.scratch);
+  }
+}
+
+void Forward::gather_low_rank_head(const MixerPlan& mixer, const Sequence& sequence, size_t head,
+                                   float* scratch) {
   const size_t n = sequence.count, np = pad_row(n), dh = mixer.dh, dp = mixer.dh_pad;
   const size_t first = static_cast<size_t>(sequence.position + sequence.shift);
   float* e = scratch;
@@ -45,11 +53,19 @@ void Forward::gather_low_rank(const MixerPlan& mixer, const Sequence& sequence, 
 }
 
 // y = softmax(Q K^^T / sqrt(Dh)) V^
-void Forward::read_low_rank(const MixerPlan& mixer, const Sequence& sequence, size_t head,
-                            float* scratch) {
+void Forward::read_low_rank(const MixerPlan& mixer, const Sequence& sequence, const Heads& heads) {
+  const ProfilePart profiled(profiler_, "mixer.read", block_, sequence.count, heads.thread);
+  for (size_t head = heads.first; head < heads.first + heads.count; ++head) {
+    read_low_rank_head(mixer, sequence, head, heads.scratch);
+  }
+}
+
+void Forward::read_low_rank_head(const MixerPlan& mixer, const Sequence& sequence, size_t head,
+                                 float* scratch) {
   const size_t n = sequence.count, dh = mixer.dh, dp = mixer.dh_pad, low = pad_row(mixer.rank);
-  float* y = scratch;
-  float* keys = y + n * dp;
+  const Heads one = {head, 1, 0, scratch};
+  const HeadRows out = head_outputs(mixer, sequence, one, scratch);
+  float* keys = scratch + n * dp;
   float* scores = keys + dh * low;
   float* weights = scores + n * low;
   const float* k = sequence.state + mixer.state.low_rank_k + head * mixer.rank * dp;
@@ -62,17 +78,19 @@ void Forward::read_low_rank(const MixerPlan& mixer, const Sequence& sequence, si
   s.b = keys, s.ldb = low;
   s.c = scores, s.ldc = low;
   kernels_.gemm(s);
-  for (size_t t = 0; t < n; ++t) {
-    kernels_.mixture(scores + t * low, nullptr, mixer.local_scale, mixer.rank, weights + t * low,
-                     nullptr);
-  }
+  MixtureArgs m;
+  m.rows = n, m.n = mixer.rank;
+  m.q = scores, m.q_stride = low;
+  m.scale = mixer.local_scale;
+  m.p = weights, m.p_stride = low;
+  kernels_.mixtures(m);
   GemmArgs g;
   g.m = n, g.n = dp, g.k = mixer.rank;
   g.a = weights, g.lda = low;
   g.b = sequence.state + mixer.state.low_rank_v + head * mixer.rank * dp, g.ldb = dp;
-  g.c = y, g.ldc = dp;
+  g.c = out.data, g.ldc = out.stride;
   kernels_.gemm(g);
-  store_head(mixer, sequence, head, y);
+  store_heads(mixer, sequence, one, out);
 }
 
 // x / |x| row by row, without an epsilon: a row of zeros has no direction, and the training code made

@@ -3,7 +3,7 @@
 // Nothing in the file is believed before it is checked: size prefix, identifier, header checksum,
 // FlatBuffers structure, every enum and union member, every offset and size, then check_spec. The
 // weights themselves are not read, so opening takes the time of the header whatever the model's
-// size; verify_data() reads them.
+// size; verify_data() and verify_tiles() read them.
 #ifndef MOKA_RUNTIME_LOADER_H_
 #define MOKA_RUNTIME_LOADER_H_
 
@@ -64,6 +64,13 @@ using VerifyProgress = std::function<Status(uint64_t done, uint64_t total)>;
 // were read are given back.
 Status verify_data(const LoadedModel& model, const std::string& where,
                    const VerifyProgress& progress = {});
+
+// Checks what a writer must put into the tiles of quantised matrices (runtime/tiles.h): scales are
+// normal numbers, those of int8 positive; sums are the sums of their rows; what fills up a tile is
+// zeros with scale 1. kCorrupt names tensor, tile and row. Progress counts bytes of matrices in
+// tiles. verify_data first: it tells damage, this a faulty writer.
+Status verify_tiles(const LoadedModel& model, const std::string& where,
+                    const VerifyProgress& progress = {});
 
 }  // namespace moka
 

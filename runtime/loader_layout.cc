@@ -85,6 +85,7 @@ Tensor HeaderReader::tensor(const fb::Tensor& tensor, Span<const uint8_t> data) 
   result.quantization =
       enumeration<Quantization::kPerBlock>("tensor.quantization", tensor.quantization());
   result.block = tensor.block();
+  result.layout = enumeration<TensorLayout::kTiles>("tensor.layout", tensor.layout());
   result.size = tensor.size();
   result.scale_size = tensor.scale_size();
   if (!status_.ok()) return result;

@@ -12,6 +12,8 @@ namespace {
 
 // Floats that a head touches per token below which threads cost more than they save.
 constexpr size_t kParallelFloats = 16384;
+// Pieces that each thread's share of single steps is cut into, so that a late thread holds up little.
+constexpr size_t kTasksPerThread = 2;
 
 // k <- log(exp(scale k) + eps), spec section "score variants".
 void effective_keys(float scale, float eps, size_t rows, size_t stride, size_t n, float* k) {
@@ -31,234 +33,341 @@ void effective_keys(float scale, float eps, size_t rows, size_t stride, size_t n
 
 }  // namespace
 
+// Heads of one sequence that one call of a HeadWork does.
 struct Forward::HeadTask {
   Forward* forward;
   const MixerPlan* mixer;
   Span<const Sequence> sequences;
   HeadWork work;
+  size_t group;   // heads of a call
+  size_t groups;  // calls per sequence
 };
 
-void Forward::run_head(void* context, size_t thread, size_t index) {
+void Forward::run_heads(void* context, size_t thread, size_t index) {
   const HeadTask& task = *static_cast<HeadTask*>(context);
   Forward& forward = *task.forward;
-  const size_t heads = task.mixer->heads;
-  (forward.*task.work)(*task.mixer, task.sequences[index / heads], index % heads,
-                       forward.scratch_.data() + thread * forward.scratch_floats_);
+  const MixerPlan& mixer = *task.mixer;
+  const size_t first = index % task.groups * task.group;
+  const Heads heads = {first, std::min(task.group, mixer.heads - first), thread,
+                       forward.scratch_.data() + thread * forward.scratch_floats_};
+  (forward.*task.work)(mixer, task.sequences[index / task.groups], heads);
 }
 
+// Heads are independent of each other, so any cut gives the same bits. One thread takes all heads of
+// a sequence at once; several take them one by one, or single steps in a few groups.
 void Forward::for_heads(const MixerPlan& mixer, Span<const Sequence> sequences, HeadWork work) {
-  HeadTask task{this, &mixer, sequences, work};
-  const size_t count = mixer.heads * sequences.size();
+  const size_t threads = static_cast<size_t>(pool_->threads());
   size_t rows = 0, capacity = mixer.capacity;
   for (const Sequence& sequence : sequences) {
     rows += sequence.count;
     if (mixer.growing) capacity = std::max(capacity, static_cast<size_t>(sequence.position));
   }
   const size_t touched = (mixer.lh + mixer.rank) * mixer.dh_pad + 2 * capacity * mixer.dh;
-  if (pool_->threads() == 1 || touched * mixer.heads * rows < kParallelFloats) {
-    for (size_t i = 0; i < count; ++i) run_head(&task, 0, i);
-  } else {
-    pool_->run(count, &Forward::run_head, &task);
+  HeadTask task{this, &mixer, sequences, work, mixer.heads, 1};
+  if (threads == 1 || touched * mixer.heads * rows < kParallelFloats) {
+    for (size_t i = 0; i < sequences.size(); ++i) run_heads(&task, 0, i);
+    return;
   }
+  const bool steps = rows == sequences.size();
+  const size_t share = mixer.heads * sequences.size() / (threads * kTasksPerThread);
+  task.group = steps ? std::min(std::max(share, size_t{1}), mixer.heads) : 1;
+  task.groups = (mixer.heads + task.group - 1) / task.group;
+  pool_->run(task.groups * sequences.size(), &Forward::run_heads, &task);
 }
 
 size_t Forward::head_scratch(const MixerPlan& mixer, size_t rows, size_t capacity) {
-  const size_t values = 4 * rows * mixer.dh_pad;  // padded v, rotated v, y, local y
-  const size_t latent = mixer.latent ? rows * pad_row(mixer.lh) + pad_row(rows) : 0;
-  const size_t kernel =
-      std::max(mixer.latent ? latent_scratch(rows, mixer.lh) : 0,
-               mixer.window ? std::max(window_scratch(rows, capacity, mixer.dh, mixer.dh_pad),
-                                       window_scratch(1, capacity, mixer.dh, mixer.dh_pad))
-                            : 0);
-  return values + std::max(latent + kernel, linformer_scratch(mixer, rows));
+  const size_t lp = pad_row(mixer.lh), dp = mixer.dh_pad;
+  const size_t wide = std::max(rows, mixer.heads);  // rows of one head, or one row of all heads
+  const size_t values = dp != mixer.dh ? 2 * wide * dp : 0;  // padded v and y
+  const size_t gates = mixer.latent && mixer.window ? pad_row(wide) : 0;
+  const size_t chunk = std::min(rows, kLatentChunk);
+  const size_t latent =
+      mixer.latent ? std::max(chunk, mixer.heads) * lp + (mixer.vapor ? chunk * dp : 0) +
+                         std::max(latent_scratch(chunk, mixer.lh), latent_scratch(1, mixer.lh))
+                   : 0;
+  const size_t window = mixer.window ? std::max(window_scratch(rows, capacity, mixer.dh, dp),
+                                                window_scratch(1, capacity, mixer.dh, dp))
+                                     : 0;
+  return values + gates + std::max({latent, window, linformer_scratch(mixer, rows)});
 }
 
-// Values of a head as whole vectors: where they stand when the head's width is whole already, else
+// Values of heads as whole vectors: where they stand when a head's width is whole already, else
 // copied to `room` and padded with zeros.
-Forward::Rows Forward::head_values(const MixerPlan& mixer, const Sequence& sequence, size_t head,
-                                   float* room) const {
+Forward::HeadRows Forward::head_values(const MixerPlan& mixer, const Sequence& sequence,
+                                       const Heads& heads, float* room) {
   const size_t n = sequence.count, dh = mixer.dh, dp = mixer.dh_pad;
-  const float* v = wide_.data() + sequence.row * mixer.row + mixer.v + head * dh;
-  if (dp == dh) return {v, mixer.row};
-  for (size_t t = 0; t < n; ++t) {
-    std::memcpy(room + t * dp, v + t * mixer.row, dh * sizeof(float));
-    std::fill(room + t * dp + dh, room + (t + 1) * dp, 0.0f);
-  }
-  return {room, dp};
-}
-
-void Forward::store_head(const MixerPlan& mixer, const Sequence& sequence, size_t head,
-                         const float* y) {
-  for (size_t t = 0; t < sequence.count; ++t) {
-    std::memcpy(mix_.data() + (sequence.row + t) * plan_.width + head * mixer.dh,
-                y + t * mixer.dh_pad, mixer.dh * sizeof(float));
-  }
-}
-
-// Causal. Reads the head's columns of the fused projection in wide_, writes its columns of mix_.
-void Forward::mix_head(const MixerPlan& mixer, const Sequence& sequence, size_t head,
-                       float* scratch) {
-  const size_t n = sequence.count, dp = mixer.dh_pad;
-  float* y = scratch;
-  const Rows v = head_values(mixer, sequence, head, y + n * dp);
-  scratch = y + 2 * n * dp;
-  float* p_gate = scratch;
-  if (mixer.latent) {
-    if (mixer.window) scratch += pad_row(n);
-    mix_latents(mixer, sequence, head, v, mixer.window ? p_gate : nullptr, y, scratch);
-  }
-  if (mixer.window) mix_window(mixer, sequence, head, v, p_gate, y, scratch);
-  store_head(mixer, sequence, head, y);
-}
-
-// p = softmax of the queries of a head, with the logit of the local component when p_gate is given.
-void Forward::head_mixture(const MixerPlan& mixer, const Sequence& sequence, size_t head, float* p,
-                           float* p_gate) const {
-  const float* rows = wide_.data() + sequence.row * mixer.row;
-  const float* q = rows + mixer.q + head * mixer.lh;
-  for (size_t t = 0; t < sequence.count; ++t) {
-    const float* gate = p_gate != nullptr ? rows + t * mixer.row + mixer.gate + head : nullptr;
-    kernels_.mixture(q + t * mixer.row, gate, mixer.score_scale, mixer.lh,
-                     p + t * pad_row(mixer.lh), p_gate != nullptr ? p_gate + t : nullptr);
-  }
-}
-
-void Forward::mix_latents(const MixerPlan& mixer, const Sequence& sequence, size_t head, Rows v,
-                          float* p_gate, float* y, float* scratch) {
-  const size_t n = sequence.count, dp = mixer.dh_pad, lh = mixer.lh;
-  float* k = wide_.data() + sequence.row * mixer.row + mixer.k + head * lh;
-  effective_keys(mixer.score_scale, mixer.key_eps, n, mixer.row, lh, k);
-  float* p = scratch;
-  scratch += n * pad_row(lh);
-  head_mixture(mixer, sequence, head, p, p_gate);
-
-  // VAPOR: values enter turned back by their position, the result is turned on by the reader's.
-  if (mixer.vapor) {
-    const RotationTable& table = rotations_[mixer.vapor.table];
+  float* v = wide_.data() + sequence.row * mixer.row + mixer.v + heads.first * dh;
+  if (dp == dh) return {v, mixer.row, dh};
+  for (size_t h = 0; h < heads.count; ++h) {
     for (size_t t = 0; t < n; ++t) {
-      std::memcpy(scratch + t * dp, v.data + t * v.stride, dp * sizeof(float));
-      kernels_.rotate(scratch + t * dp, table.cosine(sequence.row + t),
-                      table.sine(sequence.row + t, -mixer.vapor.sign), table.half(),
-                      mixer.vapor.interleaved);
+      float* row = room + (h * n + t) * dp;
+      std::memcpy(row, v + t * mixer.row + h * dh, dh * sizeof(float));
+      std::fill(row + dh, row + dp, 0.0f);
     }
-    v = {scratch, dp};
-    scratch += n * dp;
   }
+  return {room, dp, n * dp};
+}
 
-  LatentArgs a;
-  set_latents(mixer, sequence.state, sequence.position, head, &a);
-  a.n = n;
-  a.p = p, a.p_stride = pad_row(lh);
-  a.k = k, a.k_stride = mixer.row;
-  a.v = v.data, a.v_stride = v.stride;
-  a.y = y, a.y_stride = dp;
-  a.scratch = scratch;
-  kernels_.latent(a);
+// Where heads write whole vectors: to mix_ when that is what their width is, else to `room`, and
+// store_heads() copies what counts.
+Forward::HeadRows Forward::head_outputs(const MixerPlan& mixer, const Sequence& sequence,
+                                        const Heads& heads, float* room) {
+  const size_t dp = mixer.dh_pad, width = plan_.width;
+  if (dp != mixer.dh) return {room, dp, sequence.count * dp};
+  return {mix_.data() + sequence.row * width + heads.first * mixer.dh, width, mixer.dh};
+}
 
-  if (!mixer.vapor) return;
-  const RotationTable& table = rotations_[mixer.vapor.table];
-  for (size_t t = 0; t < n; ++t) {
-    kernels_.rotate(y + t * dp, table.cosine(sequence.row + t),
-                    table.sine(sequence.row + t, mixer.vapor.sign), table.half(),
-                    mixer.vapor.interleaved);
+void Forward::store_heads(const MixerPlan& mixer, const Sequence& sequence, const Heads& heads,
+                          const HeadRows& y) {
+  if (mixer.dh_pad == mixer.dh) return;
+  for (size_t h = 0; h < heads.count; ++h) {
+    for (size_t t = 0; t < sequence.count; ++t) {
+      std::memcpy(mix_.data() + (sequence.row + t) * plan_.width + (heads.first + h) * mixer.dh,
+                  y.row(h, t), mixer.dh * sizeof(float));
+    }
   }
+}
+
+// Causal. Reads the heads' columns of the fused projection in wide_, writes their columns of mix_.
+// Several heads of one step go together, several steps head by head.
+void Forward::mix_heads_of(const MixerPlan& mixer, const Sequence& sequence, const Heads& heads) {
+  if (sequence.count > 1 && heads.count > 1) {
+    for (size_t h = 0; h < heads.count; ++h) {
+      mix_heads_of(mixer, sequence, {heads.first + h, 1, heads.thread, heads.scratch});
+    }
+    return;
+  }
+  const size_t rows = sequence.count * heads.count;
+  float* scratch = heads.scratch;
+  const HeadRows v = head_values(mixer, sequence, heads, scratch);
+  const HeadRows y = head_outputs(mixer, sequence, heads, scratch + rows * mixer.dh_pad);
+  if (mixer.dh_pad != mixer.dh) scratch += 2 * rows * mixer.dh_pad;
+  float* p_gate = nullptr;
+  if (mixer.latent && mixer.window) {
+    p_gate = scratch;
+    scratch += pad_row(rows);
+  }
+  if (mixer.latent) {
+    const ProfilePart part(profiler_, "mixer.latent", block_, sequence.count, heads.thread);
+    mix_latents(mixer, sequence, heads, v, p_gate, y, scratch);
+  }
+  if (mixer.window) {
+    const ProfilePart part(profiler_, "mixer.window", block_, sequence.count, heads.thread);
+    mix_window(mixer, sequence, heads, v, p_gate, y, scratch);
+  }
+  store_heads(mixer, sequence, heads, y);
+}
+
+// p = softmax of the queries of heads for `rows` steps from `first` on, with the logit of the local
+// component when p_gate is given. One step of several heads, or several steps of one.
+void Forward::head_mixture(const MixerPlan& mixer, const Sequence& sequence, const Heads& heads,
+                           size_t first, size_t rows, float* p, float* p_gate) const {
+  const float* wide = wide_.data() + (sequence.row + first) * mixer.row;
+  const bool step = rows == 1;
+  MixtureArgs a;
+  a.rows = step ? heads.count : rows, a.n = mixer.lh;
+  a.q = wide + mixer.q + heads.first * mixer.lh;
+  a.q_stride = step ? mixer.lh : mixer.row;
+  if (p_gate != nullptr) {
+    a.gate = wide + mixer.gate + heads.first;
+    a.gate_stride = step ? 1 : mixer.row;
+    a.p_gate = p_gate;
+  }
+  a.scale = mixer.score_scale;
+  a.p = p, a.p_stride = pad_row(mixer.lh);
+  kernels_.mixtures(a);
+}
+
+// Turns `rows` rows of a head by the angles of their positions, from that of `row` on.
+void Forward::rotate_heads(const RotationUse& use, int sign, size_t row, size_t rows,
+                           const HeadRows& x) const {
+  const RotationTable& table = rotations_[use.table];
+  RotateArgs a;
+  a.rows = rows;
+  a.x = x.data, a.x_stride = x.stride;
+  a.cosine = table.cosine(row), a.sine = table.sine(row, sign);
+  a.angle_stride = a.half = table.half();
+  a.interleaved = use.interleaved;
+  kernels_.rotate_rows(a);
+}
+
+// Turns one step of several heads.
+void Forward::rotate_step(const RotationUse& use, size_t row, size_t heads,
+                          const HeadRows& x) const {
+  const RotationTable& table = rotations_[use.table];
+  RotateArgs a;
+  a.rows = heads;
+  a.x = x.data, a.x_stride = x.head;
+  a.cosine = table.cosine(row), a.sine = table.sine(row, use.sign);
+  a.half = table.half();
+  a.interleaved = use.interleaved;
+  kernels_.rotate_rows(a);
+}
+
+// While the latents of steps first ... first + n compute, the rows of the steps after them are asked
+// for, at the end those of the next head's first ones; and what the window of this head reads.
+void Forward::set_upcoming(const MixerPlan& mixer, const Sequence& sequence, size_t head,
+                           size_t first, size_t n, UpcomingRows* next) const {
+  const float* rows = wide_.data() + (sequence.row + first) * mixer.row;
+  next->rows = n, next->stride = mixer.row;
+  if (mixer.window) {
+    next->add(rows + mixer.local_q + head * mixer.dh, mixer.dh);
+    next->add(rows + mixer.local_k + head * mixer.dh, mixer.dh);
+  }
+  if (first + n < sequence.count) {
+    next->rows = std::min(n, sequence.count - first - n);
+    rows += n * mixer.row;
+  } else if (head + 1 < mixer.heads) {
+    rows -= first * mixer.row;
+    ++head;
+  } else {
+    return;
+  }
+  next->add(rows + mixer.q + head * mixer.lh, mixer.lh);
+  next->add(rows + mixer.k + head * mixer.lh, mixer.lh);
+  next->add(rows + mixer.v + head * mixer.dh, mixer.dh);
+}
+
+void Forward::mix_latents(const MixerPlan& mixer, const Sequence& sequence, const Heads& heads,
+                          const HeadRows& v, float* p_gate, const HeadRows& y, float* scratch) {
+  const size_t dp = mixer.dh_pad, lh = mixer.lh, lp = pad_row(lh);
+  const size_t most = std::min(sequence.count, kLatentChunk);
+  float* p = scratch;
+  float* turned = p + std::max(most, heads.count) * lp;
+  float* room = turned + (mixer.vapor ? most * dp : 0);
+  float* keys = wide_.data() + sequence.row * mixer.row + mixer.k + heads.first * lh;
+  for (size_t first = 0; first < sequence.count; first += most) {
+    const size_t n = std::min(most, sequence.count - first);
+    head_mixture(mixer, sequence, heads, first, n, p, p_gate != nullptr ? p_gate + first : nullptr);
+    for (size_t h = 0; h < heads.count; ++h) {
+      LatentArgs a;
+      set_latents(mixer, sequence.state, sequence.position, heads.first + h, &a);
+      a.n = n;
+      a.p = p + h * lp, a.p_stride = lp;
+      a.k = keys + first * mixer.row + h * lh, a.k_stride = mixer.row;
+      effective_keys(mixer.score_scale, mixer.key_eps, n, mixer.row, lh,
+                     keys + first * mixer.row + h * lh);
+      a.v = v.row(h, first), a.v_stride = v.stride;
+      a.y = y.row(h, first), a.y_stride = y.stride;
+      a.scratch = room;
+      if (heads.count == 1) set_upcoming(mixer, sequence, heads.first, first, n, &a.next);
+      if (mixer.vapor) {
+        // VAPOR: values enter turned back by their position; the reader's turns the result on.
+        for (size_t t = 0; t < n; ++t) {
+          std::memcpy(turned + t * dp, v.row(h, first + t), dp * sizeof(float));
+        }
+        rotate_heads(mixer.vapor, -mixer.vapor.sign, sequence.row + first, n, {turned, dp, 0});
+        a.v = turned, a.v_stride = dp;
+      }
+      kernels_.latent(a);
+      if (mixer.vapor) {
+        rotate_heads(mixer.vapor, mixer.vapor.sign, sequence.row + first, n,
+                     {y.row(h, first), y.stride, 0});
+      }
+    }
+  }
+  archive_latents(mixer, sequence.state, sequence.position, sequence.position + sequence.count,
+                  heads.first, heads.count);
 }
 
 // Window attention; alone it is y, in Macchiato y += p(local) * it.
-void Forward::mix_window(const MixerPlan& mixer, const Sequence& sequence, size_t head, Rows v,
-                         const float* p_gate, float* y, float* scratch) {
-  const size_t n = sequence.count, dh = mixer.dh, dp = mixer.dh_pad;
-  float* rows = wide_.data() + sequence.row * mixer.row;
-  float* q = rows + mixer.local_q + head * dh;
-  float* k = rows + mixer.local_k + head * dh;
+void Forward::mix_window(const MixerPlan& mixer, const Sequence& sequence, const Heads& heads,
+                         const HeadRows& v, const float* p_gate, const HeadRows& y,
+                         float* scratch) {
+  const size_t dh = mixer.dh, dp = mixer.dh_pad;
+  float* rows = wide_.data() + sequence.row * mixer.row + heads.first * dh;
+  const HeadRows q = {rows + mixer.local_q, mixer.row, dh};
+  const HeadRows k = {rows + mixer.local_k, mixer.row, dh};
+  WindowArgs w;
+  w.n = sequence.count, w.dh = dh, w.dh_pad = dp;
+  w.position = sequence.position;
+  w.q_stride = w.k_stride = mixer.row;
+  w.v_stride = v.stride, w.y_stride = y.stride;
+  w.scale = mixer.local_scale, w.softcap = mixer.softcap;
+  w.scratch = scratch;
+  w.capacity = mixer.growing ? sequence.cache->capacity() : mixer.capacity;
+  const size_t cp = mixer.growing ? w.capacity : pad_row(w.capacity);
+  float* ring_k = mixer.growing ? sequence.cache->keys(mixer) : sequence.state + mixer.state.keys;
+  float* ring_v =
+      mixer.growing ? sequence.cache->values(mixer) : sequence.state + mixer.state.values;
   if (mixer.rope) {
-    const RotationTable& table = rotations_[mixer.rope.table];
-    for (size_t t = 0; t < n; ++t) {
-      const float* cosine = table.cosine(sequence.row + t);
-      const float* sine = table.sine(sequence.row + t, mixer.rope.sign);
-      kernels_.rotate(q + t * mixer.row, cosine, sine, table.half(), mixer.rope.interleaved);
-      kernels_.rotate(k + t * mixer.row, cosine, sine, table.half(), mixer.rope.interleaved);
+    if (sequence.count == 1) {
+      rotate_step(mixer.rope, sequence.row, heads.count, q);
+      rotate_step(mixer.rope, sequence.row, heads.count, k);
+    } else {
+      rotate_heads(mixer.rope, mixer.rope.sign, sequence.row, sequence.count, q);
+      rotate_heads(mixer.rope, mixer.rope.sign, sequence.row, sequence.count, k);
     }
   }
-  float* local = y;
-  if (mixer.latent) {
-    local = scratch;
-    scratch += n * dp;
+  for (size_t h = 0; h < heads.count; ++h) {
+    w.q = q.row(h, 0), w.k = k.row(h, 0), w.v = v.row(h, 0), w.y = y.row(h, 0);
+    w.blend = p_gate != nullptr ? p_gate + h : nullptr;
+    w.ring_k = ring_k + (heads.first + h) * dh * cp;
+    w.ring_v = ring_v + (heads.first + h) * w.capacity * dp;
+    kernels_.window(w);
   }
-  WindowArgs w;
-  w.n = n, w.dh = dh, w.dh_pad = dp;
-  w.position = sequence.position;
-  w.q = q, w.q_stride = mixer.row;
-  w.k = k, w.k_stride = mixer.row;
-  w.v = v.data, w.v_stride = v.stride;
-  if (mixer.growing) {
-    w.capacity = sequence.cache->capacity();
-    w.ring_k = sequence.cache->keys(mixer) + head * dh * w.capacity;
-    w.ring_v = sequence.cache->values(mixer) + head * w.capacity * dp;
-  } else {
-    w.capacity = mixer.capacity;
-    w.ring_k = sequence.state + mixer.state.keys + head * dh * pad_row(w.capacity);
-    w.ring_v = sequence.state + mixer.state.values + head * w.capacity * dp;
-  }
-  w.scale = mixer.local_scale, w.softcap = mixer.softcap;
-  w.y = local, w.y_stride = dp;
-  w.scratch = scratch;
-  kernels_.window(w);
-  if (!mixer.latent) return;
-  for (size_t t = 0; t < n; ++t) kernels_.add_scaled(local + t * dp, p_gate[t], dp, y + t * dp);
 }
 
-// Brings a head's latents up to date with gathered keys and values.
-void Forward::gather_head(const MixerPlan& mixer, const Sequence& sequence, size_t head,
-                          float* scratch) {
-  float* k = wide_.data() + sequence.row * mixer.row + mixer.k + head * mixer.lh;
-  effective_keys(mixer.score_scale, mixer.key_eps, sequence.count, mixer.row, mixer.lh, k);
-  const Rows v = head_values(mixer, sequence, head, scratch);
-  LatentArgs a;
-  set_latents(mixer, sequence.state, sequence.position, head, &a);
-  a.n = sequence.count;
-  a.k = k, a.k_stride = mixer.row;
-  a.v = v.data, a.v_stride = v.stride;
-  a.scratch = scratch + sequence.count * mixer.dh_pad;
-  kernels_.latent_gather(a);
+// Brings heads' latents up to date with gathered keys and values.
+void Forward::gather_heads(const MixerPlan& mixer, const Sequence& sequence, const Heads& heads) {
+  const ProfilePart part(profiler_, "mixer.gather", block_, sequence.count, heads.thread);
+  for (size_t h = 0; h < heads.count; ++h) {
+    const Heads one = {heads.first + h, 1, heads.thread, heads.scratch};
+    float* k = wide_.data() + sequence.row * mixer.row + mixer.k + one.first * mixer.lh;
+    effective_keys(mixer.score_scale, mixer.key_eps, sequence.count, mixer.row, mixer.lh, k);
+    const HeadRows v = head_values(mixer, sequence, one, one.scratch);
+    LatentArgs a;
+    set_latents(mixer, sequence.state, sequence.position, one.first, &a);
+    a.n = sequence.count;
+    a.k = k, a.k_stride = mixer.row;
+    a.v = v.data, a.v_stride = v.stride;
+    a.scratch = one.scratch + (mixer.dh_pad != mixer.dh ? sequence.count * mixer.dh_pad : 0);
+    kernels_.latent_gather(a);
+  }
+  archive_latents(mixer, sequence.state, sequence.position, sequence.position + sequence.count,
+                  heads.first, heads.count);
 }
 
 // Reads what was gathered: of the whole sequence, or of the memory.
-void Forward::read_head(const MixerPlan& mixer, const Sequence& sequence, size_t head,
-                        float* scratch) {
-  const size_t n = sequence.count, lp = pad_row(mixer.lh);
-  float* y = scratch;
-  float* p = y + n * mixer.dh_pad;
-  head_mixture(mixer, sequence, head, p, nullptr);
-  LatentArgs a;
-  const bool memory = mixer.reach == Reach::kMemory;
-  set_latents(mixer, sequence.state, memory ? sequence.memory : sequence.whole, head, &a);
-  a.n = n;
-  a.p = p, a.p_stride = lp;
-  a.y = y, a.y_stride = mixer.dh_pad;
-  a.scratch = p + n * lp;
-  kernels_.latent_read(a);
-  store_head(mixer, sequence, head, y);
+void Forward::read_heads(const MixerPlan& mixer, const Sequence& sequence, const Heads& heads) {
+  const ProfilePart part(profiler_, "mixer.read", block_, sequence.count, heads.thread);
+  const size_t n = sequence.count, dp = mixer.dh_pad, lp = pad_row(mixer.lh);
+  const uint64_t seen = mixer.reach == Reach::kMemory ? sequence.memory : sequence.whole;
+  const size_t most = std::min(n, kLatentChunk);
+  for (size_t h = 0; h < heads.count; ++h) {
+    const Heads one = {heads.first + h, 1, heads.thread, heads.scratch};
+    const HeadRows y = head_outputs(mixer, sequence, one, one.scratch);
+    float* p = one.scratch + (dp != mixer.dh ? n * dp : 0);
+    LatentArgs a;
+    set_latents(mixer, sequence.state, seen, one.first, &a);
+    a.p = p, a.p_stride = lp;
+    a.y_stride = y.stride;
+    a.scratch = p + most * lp;
+    for (size_t first = 0; first < n; first += most) {
+      a.n = std::min(most, n - first);
+      a.y = y.row(0, first);
+      head_mixture(mixer, sequence, one, first, a.n, p, nullptr);
+      kernels_.latent_read(a);
+    }
+    store_heads(mixer, sequence, one, y);
+  }
 }
 
 Status Forward::gather(const MixerPlan& mixer, const Sequence& sequence, float* x) {
+  const ProfileScope scope(profiler_, "gather", block_, sequence.count);
   if (mixer.rank > 0) MOKA_RETURN_IF_ERROR(unit_rows(sequence, x));
   MOKA_RETURN_IF_ERROR(
       dense_->run(mixer.gathered, sequence.count, x, wide_.data() + sequence.row * mixer.row));
   const Span<const Sequence> one(&sequence, 1);
-  for_heads(mixer, one, mixer.rank > 0 ? &Forward::gather_low_rank : &Forward::gather_head);
-  archive_latents(mixer, sequence.state, sequence.position, sequence.position + sequence.count);
+  for_heads(mixer, one, mixer.rank > 0 ? &Forward::gather_low_rank : &Forward::gather_heads);
   return Status();
 }
 
 void Forward::mix_heads(const MixerPlan& mixer, Span<const Sequence> sequences) {
   if (mixer.reach != Reach::kPast) {
-    for_heads(mixer, sequences, mixer.rank > 0 ? &Forward::read_low_rank : &Forward::read_head);
-    return;
-  }
-  for_heads(mixer, sequences, &Forward::mix_head);
-  for (const Sequence& sequence : sequences) {
-    archive_latents(mixer, sequence.state, sequence.position, sequence.position + sequence.count);
+    for_heads(mixer, sequences, mixer.rank > 0 ? &Forward::read_low_rank : &Forward::read_heads);
+  } else {
+    for_heads(mixer, sequences, &Forward::mix_heads_of);
   }
 }
 

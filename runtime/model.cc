@@ -99,7 +99,8 @@ Result<std::shared_ptr<ModelData>> prepare(std::shared_ptr<ModelData> data,
                                            const OpenOptions& options, const std::string& where) {
   MOKA_RETURN_IF_ERROR(check_supported(data->spec, where));
   MOKA_ASSIGN_OR_RETURN(data->kernels, select_kernels(options.isa));
-  MOKA_ASSIGN_OR_RETURN(data->weights, PackedWeights::create());
+  MOKA_ASSIGN_OR_RETURN(data->weights,
+                        PackedWeights::create(&select_dense_kernels(*data->kernels)));
   data->plan = make_plan(data->spec, *data->weights);
   if (data->map != nullptr) {
     // Once packed, the mapped originals of dense weights are dead pages. Rows of a token table that
@@ -193,5 +194,9 @@ Result<Session> Model::new_session(const Executor& executor) const {
 
 size_t Executor::scratch_bytes() const { return impl_->forward().scratch_bytes(); }
 int Executor::threads() const { return impl_->forward().pool().threads(); }
+Status Executor::start_profile(size_t spans_per_thread) const {
+  return impl_->start_profile(spans_per_thread);
+}
+Profile Executor::stop_profile() const { return impl_->stop_profile(); }
 
 }  // namespace moka

@@ -22,6 +22,10 @@ constexpr TensorIndex kNoTensor = -1;
 enum class DType : uint8_t { kF32 = 0, kF16 = 1, kBF16 = 2, kI8 = 3, kI4 = 4, kI32 = 5 };
 enum class Quantization : uint8_t { kNone = 0, kPerChannel = 1, kPerBlock = 2 };
 
+// How the numbers of a matrix lie: row after row, or as tiles.h has it (kI8 per channel, kI4 per
+// block of 32; only matrices of products and token tables).
+enum class TensorLayout : uint8_t { kRows = 0, kTiles = 1 };
+
 const char* dtype_name(DType dtype);
 
 // A matrix is [out, in], row-major. `data` may be null in a spec that is only described (converter).
@@ -36,6 +40,7 @@ struct Tensor {
   const void* scales =
       nullptr;  // float[rows] per channel, bfloat16[rows][columns / block] per block
   uint64_t scale_size = 0;
+  TensorLayout layout = TensorLayout::kRows;
 
   uint32_t rows() const { return shape.empty() ? 0 : shape[0]; }
   uint64_t elements() const;

@@ -74,14 +74,16 @@ struct Part {
   From from;
 };
 
-// Orders the parts by source, so that each source fills one stretch of the row.
+// Orders the parts by source, so that each source fills one stretch of the row. Rows are whole cache
+// lines, and gates, which are not, come last.
 void plan_projection(const ModelSpec& spec, PackedWeights& weights, const std::vector<Part>& parts,
                      MixerPlan* plan) {
   plan->row = 0;
   for (const Part& part : parts) plan->row += part.width;
+  plan->row = pad_row(plan->row);
   size_t column = 0;
-  const std::pair<From, DenseGroup*> sources[] = {{From::kFront, &plan->from_front},
-                                                  {From::kInput, &plan->from_input},
+  const std::pair<From, DenseGroup*> sources[] = {{From::kInput, &plan->from_input},
+                                                  {From::kFront, &plan->from_front},
                                                   {From::kGathered, &plan->gathered}};
   for (const auto& [from, group] : sources) {
     const size_t first = column;
@@ -174,10 +176,10 @@ const Linear* plan_macchiato(const ModelSpec& spec, const MacchiatoMixer& m, Pac
   plan_projection(spec, weights,
                   {{&m.q, m.latents, &out->q, scores},
                    {&m.k, m.latents, &out->k, scores},
-                   {&m.gate, m.heads, &out->gate, scores},
                    {&m.v, spec.width, &out->v, value},
                    {&m.local_q, spec.width, &out->local_q, local},
-                   {&m.local_k, spec.width, &out->local_k, local}},
+                   {&m.local_k, spec.width, &out->local_k, local},
+                   {&m.gate, m.heads, &out->gate, scores}},
                   out);
   return &m.o;
 }

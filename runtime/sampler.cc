@@ -161,6 +161,20 @@ void Sampler::accept(TokenId token) {
   if (++recent_count_ == 2 * recent_.size()) recent_count_ = recent_.size();
 }
 
+Sampler::Mark Sampler::mark() const {
+  Mark mark{};
+  std::copy(random_, random_ + 4, mark.random);
+  mark.recent_count = recent_count_;
+  if (!recent_.empty()) mark.recent = recent_[recent_count_ % recent_.size()];
+  return mark;
+}
+
+void Sampler::back_to(const Mark& mark) {
+  std::copy(mark.random, mark.random + 4, random_);
+  recent_count_ = mark.recent_count;
+  if (!recent_.empty()) recent_[recent_count_ % recent_.size()] = mark.recent;
+}
+
 // Logits with bias and penalty into weights_.
 Status Sampler::load(Span<const float> logits) {
   if (logits.size() != vocab_size_) {
@@ -198,7 +212,43 @@ void Sampler::penalise_recent() {
   for (size_t i = 0; i < count; ++i) penalised_[static_cast<size_t>(recent_[i])] = 0;
 }
 
+// The lowest of the highest logits, -1 when one is not a number or all are -infinity. Several maxima
+// at once, so that compilers use vectors.
+TokenId Sampler::most_likely(Span<const float> logits) const {
+  constexpr float kLimit = std::numeric_limits<float>::infinity();
+  constexpr size_t kLanes = 16;
+  std::array<float, kLanes> highest;
+  highest.fill(-kLimit);
+  std::array<unsigned, kLanes> bad{};
+  const float* row = logits.data();
+  size_t i = 0;
+  for (; i + kLanes <= logits.size(); i += kLanes) {
+    for (size_t lane = 0; lane < kLanes; ++lane) {
+      const float logit = row[i + lane];
+      bad[lane] |= static_cast<unsigned>(!(logit < kLimit));
+      highest[lane] = logit > highest[lane] ? logit : highest[lane];
+    }
+  }
+  for (; i < logits.size(); ++i) {
+    bad[0] |= static_cast<unsigned>(!(row[i] < kLimit));
+    highest[0] = row[i] > highest[0] ? row[i] : highest[0];
+  }
+  if (std::any_of(bad.begin(), bad.end(), [](unsigned b) { return b != 0; })) return -1;
+  const float best = *std::max_element(highest.begin(), highest.end());
+  if (best == -kLimit) return -1;
+  return static_cast<TokenId>(std::find(logits.begin(), logits.end(), best) - logits.begin());
+}
+
 Result<TokenId> Sampler::sample(Span<const float> logits) {
+  // Greedy on the logits as they are, which is common, needs nothing of what follows.
+  const bool plain = options_.temperature == 0.0f && options_.bias.empty() && penalised_.empty();
+  if (plain && logits.size() == vocab_size_) {
+    const TokenId token = most_likely(logits);
+    if (token >= 0) {
+      accept(token);
+      return token;
+    }
+  }
   MOKA_RETURN_IF_ERROR(load(logits));
   std::array<double, 4> highest;  // several at once: one alone waits for itself
   highest.fill(-kInfinity);

@@ -23,17 +23,12 @@ Status check_usable(const SessionImpl& session) {
 
 // `steps` have been checked as such.
 Status append_steps(SessionImpl& session, const Steps& steps, const LogitsSink* sink) {
-  const ModelInfo& info = session.model.info();
   MOKA_RETURN_IF_ERROR(check_usable(session));
   if (sink != nullptr && !*sink) {
     return Status(StatusCode::kInvalidArgument, "the sink of the rows is empty");
   }
-  MOKA_RETURN_IF_ERROR(check_positions(info, session.position, steps.count));
+  MOKA_RETURN_IF_ERROR(check_append(session, steps.count));
   if (steps.count == 0) return Status();
-  if (info.reads_memory && session.memory == 0) {
-    return Status(StatusCode::kFailedPrecondition,
-                  "the model answers from a second sequence: append_memory() comes first");
-  }
   return session.executor->append(session, steps, sink);
 }
 
@@ -65,6 +60,17 @@ Steps steps_of(const ModelInfo& info, Span<const float> values) {
 }
 
 }  // namespace
+
+Status check_append(const SessionImpl& session, size_t count) {
+  const ModelInfo& info = session.model.info();
+  MOKA_RETURN_IF_ERROR(check_usable(session));
+  MOKA_RETURN_IF_ERROR(check_positions(info, session.position, count));
+  if (count > 0 && info.reads_memory && session.memory == 0) {
+    return Status(StatusCode::kFailedPrecondition,
+                  "the model answers from a second sequence: append_memory() comes first");
+  }
+  return Status();
+}
 
 Session::Session(std::unique_ptr<SessionImpl> impl) : impl_(std::move(impl)) {}
 Session::Session(Session&&) noexcept = default;
@@ -106,9 +112,12 @@ Result<TokenId> Session::step(Sampler& sampler) {
     return Status(StatusCode::kFailedPrecondition,
                   "nothing was read yet: append() a token before step()");
   }
-  MOKA_ASSIGN_OR_RETURN(const TokenId token, sampler.sample(logits()));
-  MOKA_RETURN_IF_ERROR(append(Span<const TokenId>(&token, 1)));
-  return token;
+  const Sampler::Mark mark = sampler.mark();
+  MOKA_ASSIGN_OR_RETURN(const TokenId token, impl_->executor->sample(*impl_, sampler));
+  const Status status = append(Span<const TokenId>(&token, 1));
+  if (status.ok()) return token;
+  sampler.back_to(mark);
+  return status;
 }
 
 Span<const float> Session::logits() const {

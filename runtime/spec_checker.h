@@ -51,6 +51,7 @@ class SpecChecker {
   Status check_name(const std::string& name) const;
   Status check_tensor(const Tensor& tensor) const;
   Status check_quantization(const Tensor& tensor) const;
+  Status check_tiles(const Tensor& tensor) const;
   Status check_names() const;
   Status check_input();
   Status check_input_member(const TokenInput& input);

@@ -27,12 +27,15 @@ Status Forward::run_whole(const std::vector<BlockPlan>& blocks, const Sequence& 
   if (convolution_ != nullptr) {
     MOKA_RETURN_IF_ERROR(embed_image(sequence, x));
   } else {
+    const ProfileScope scope(profiler_, "embed", -1, sequence.count);
     for (const Piece& piece : pieces) {
       const Sequence part = part_of(sequence, piece, plan_.input.features);
       MOKA_RETURN_IF_ERROR(embed(part, x + piece.first * width));
     }
   }
-  for (const BlockPlan& block : blocks) {
+  for (size_t i = 0; i < blocks.size(); ++i) {
+    const BlockPlan& block = blocks[i];
+    block_ = static_cast<int>(i);
     if (block.mixer.reach == Reach::kAll) {
       for (const Piece& piece : pieces) {
         normalise(block.before_mixer, piece.count, x + piece.first * width, z_.data());
@@ -49,6 +52,7 @@ Status Forward::run_whole(const std::vector<BlockPlan>& blocks, const Sequence& 
       if (!done()) return cancelled();
     }
   }
+  block_ = -1;
   return Status();
 }
 
@@ -76,9 +80,11 @@ Status Forward::read_memory(Sequence& sequence) {
   MOKA_RETURN_IF_ERROR(embed(sequence, x_.data()));
   const Span<const Sequence> one(&sequence, 1);
   prepare_positions(one);
-  for (const BlockPlan& block : plan_.memory_blocks) {
-    MOKA_RETURN_IF_ERROR(run_block(block, one, sequence.count, x_.data()));
+  for (size_t i = 0; i < plan_.memory_blocks.size(); ++i) {
+    block_ = static_cast<int>(i);
+    MOKA_RETURN_IF_ERROR(run_block(plan_.memory_blocks[i], one, sequence.count, x_.data()));
   }
+  block_ = -1;
   return gather_memory(sequence, x_.data());
 }
 

@@ -208,6 +208,36 @@ inline const char *EnumNameQuantization(Quantization e) {
   return EnumNamesQuantization()[index];
 }
 
+enum class TensorLayout : uint8_t {
+  Rows = 0,
+  Tiles = 1,
+  MIN = Rows,
+  MAX = Tiles
+};
+
+inline const TensorLayout (&EnumValuesTensorLayout())[2] {
+  static const TensorLayout values[] = {
+    TensorLayout::Rows,
+    TensorLayout::Tiles
+  };
+  return values;
+}
+
+inline const char * const *EnumNamesTensorLayout() {
+  static const char * const names[3] = {
+    "Rows",
+    "Tiles",
+    nullptr
+  };
+  return names;
+}
+
+inline const char *EnumNameTensorLayout(TensorLayout e) {
+  if (::flatbuffers::IsOutRange(e, TensorLayout::Rows, TensorLayout::Tiles)) return "";
+  const size_t index = static_cast<size_t>(e);
+  return EnumNamesTensorLayout()[index];
+}
+
 enum class NormKind : uint8_t {
   None = 0,
   LayerNorm = 1,
@@ -949,7 +979,8 @@ struct Tensor FLATBUFFERS_FINAL_CLASS : private ::flatbuffers::Table {
     VT_QUANTIZATION = 14,
     VT_BLOCK = 16,
     VT_SCALE_OFFSET = 18,
-    VT_SCALE_SIZE = 20
+    VT_SCALE_SIZE = 20,
+    VT_LAYOUT = 22
   };
   const ::flatbuffers::String *name() const {
     return GetPointer<const ::flatbuffers::String *>(VT_NAME);
@@ -978,6 +1009,9 @@ struct Tensor FLATBUFFERS_FINAL_CLASS : private ::flatbuffers::Table {
   uint64_t scale_size() const {
     return GetField<uint64_t>(VT_SCALE_SIZE, 0);
   }
+  moka::fb::TensorLayout layout() const {
+    return static_cast<moka::fb::TensorLayout>(GetField<uint8_t>(VT_LAYOUT, 0));
+  }
   bool Verify(::flatbuffers::Verifier &verifier) const {
     return VerifyTableStart(verifier) &&
            VerifyOffsetRequired(verifier, VT_NAME) &&
@@ -991,6 +1025,7 @@ struct Tensor FLATBUFFERS_FINAL_CLASS : private ::flatbuffers::Table {
            VerifyField<uint32_t>(verifier, VT_BLOCK, 4) &&
            VerifyField<uint64_t>(verifier, VT_SCALE_OFFSET, 8) &&
            VerifyField<uint64_t>(verifier, VT_SCALE_SIZE, 8) &&
+           VerifyField<uint8_t>(verifier, VT_LAYOUT, 1) &&
            verifier.EndTable();
   }
 };
@@ -1026,6 +1061,9 @@ struct TensorBuilder {
   void add_scale_size(uint64_t scale_size) {
     fbb_.AddElement<uint64_t>(Tensor::VT_SCALE_SIZE, scale_size, 0);
   }
+  void add_layout(moka::fb::TensorLayout layout) {
+    fbb_.AddElement<uint8_t>(Tensor::VT_LAYOUT, static_cast<uint8_t>(layout), 0);
+  }
   explicit TensorBuilder(::flatbuffers::FlatBufferBuilder &_fbb)
         : fbb_(_fbb) {
     start_ = fbb_.StartTable();
@@ -1049,7 +1087,8 @@ inline ::flatbuffers::Offset<Tensor> CreateTensor(
     moka::fb::Quantization quantization = moka::fb::Quantization::None,
     uint32_t block = 0,
     uint64_t scale_offset = 0,
-    uint64_t scale_size = 0) {
+    uint64_t scale_size = 0,
+    moka::fb::TensorLayout layout = moka::fb::TensorLayout::Rows) {
   TensorBuilder builder_(_fbb);
   builder_.add_scale_size(scale_size);
   builder_.add_scale_offset(scale_offset);
@@ -1058,6 +1097,7 @@ inline ::flatbuffers::Offset<Tensor> CreateTensor(
   builder_.add_block(block);
   builder_.add_shape(shape);
   builder_.add_name(name);
+  builder_.add_layout(layout);
   builder_.add_quantization(quantization);
   builder_.add_dtype(dtype);
   return builder_.Finish();
@@ -1078,7 +1118,8 @@ inline ::flatbuffers::Offset<Tensor> CreateTensorDirect(
     moka::fb::Quantization quantization = moka::fb::Quantization::None,
     uint32_t block = 0,
     uint64_t scale_offset = 0,
-    uint64_t scale_size = 0) {
+    uint64_t scale_size = 0,
+    moka::fb::TensorLayout layout = moka::fb::TensorLayout::Rows) {
   auto name__ = name ? _fbb.CreateString(name) : 0;
   auto shape__ = shape ? _fbb.CreateVector<uint32_t>(*shape) : 0;
   return moka::fb::CreateTensor(
@@ -1091,7 +1132,8 @@ inline ::flatbuffers::Offset<Tensor> CreateTensorDirect(
       quantization,
       block,
       scale_offset,
-      scale_size);
+      scale_size,
+      layout);
 }
 
 struct Linear FLATBUFFERS_FINAL_CLASS : private ::flatbuffers::Table {

@@ -128,6 +128,61 @@ TEST_CASE("check_spec: tensors") {
   expect_each(make_test_model(options).spec, cases);
 }
 
+TEST_CASE("check_spec: matrices in tiles") {
+  TestModelOptions options;
+  options.weights = DType::kI8;
+  options.tiles = true;
+  static const Case i8[] = {
+      {[](ModelSpec& s) { s.tensors[0].size -= 64; },
+       "tensor 'tokens': has 1472 bytes, expected 1536 for shape [50, 24] of i8 in tiles"},
+      {[](ModelSpec& s) { s.tensors[0].size = 1200; },  // what rows would need
+       "tensor 'tokens': has 1200 bytes, expected 1536 for shape [50, 24] of i8 in tiles"},
+      {[](ModelSpec& s) { s.tensors[0].scale_size = 200; },
+       "tensor 'tokens': has 200 bytes of scales, expected 512 in tiles"},
+      {[](ModelSpec& s) { s.tensors[0].layout = TensorLayout::kRows; },
+       "tensor 'tokens': has 1536 bytes, expected 1200 for shape [50, 24] of i8"},
+      {[](ModelSpec& s) { s.tensors[0].block = 32; },
+       "tensor 'tokens': lies in tiles, so it must be a matrix of i8 with scales per channel or of "
+       "i4 with scales per block of 32; it has shape [50, 24], type i8 and block 32"},
+      {[](ModelSpec& s) {
+         s.tensors[0].quantization = Quantization::kPerBlock;
+         s.tensors[0].block = 8;
+       },
+       "tensor 'tokens': lies in tiles, so it must be a matrix of i8 with scales per channel or of "
+       "i4 with scales per block of 32; it has shape [50, 24], type i8 and block 8"},
+      {[](ModelSpec& s) { s.tensors[1].layout = TensorLayout::kTiles; },
+       "tensor 'blocks.0.norm1.scale': lies in tiles, so it must be a matrix of i8 with scales per "
+       "channel or of i4 with scales per block of 32; it has shape [24], type f32 and block 0"},
+      {[](ModelSpec& s) {
+         s.tensors[0].shape = {5, 10, 24};
+       },
+       "tensor 'tokens': lies in tiles, so it must be a matrix of i8 with scales per channel or of "
+       "i4 with scales per block of 32; it has shape [5, 10, 24], type i8 and block 0"},
+      {[](ModelSpec& s) {
+         s.tensors[0].shape = {0xffffffff, 0xffff};
+       },
+       "tensor 'tokens': has 1536 bytes, expected 281474976710656 for shape [4294967295, 65535] of "
+       "i8 in tiles"},
+  };
+  expect_each(make_test_model(options).spec, i8);
+  options.weights = DType::kI4;
+  static const Case i4[] = {
+      {[](ModelSpec& s) { s.tensors[0].size += 1; },
+       "tensor 'tokens': has 1025 bytes, expected 1024 for shape [50, 24] of i4 in tiles"},
+      {[](ModelSpec& s) { s.tensors[0].scale_size += 2; },
+       "tensor 'tokens': has 386 bytes of scales, expected 384 in tiles"},
+      {[](ModelSpec& s) { s.tensors[0].block = 64; },
+       "tensor 'tokens': lies in tiles, so it must be a matrix of i8 with scales per channel or of "
+       "i4 with scales per block of 32; it has shape [50, 24], type i4 and block 64"},
+      {[](ModelSpec& s) { s.tensors[0].quantization = Quantization::kPerChannel; },
+       "tensor 'tokens': lies in tiles, so it must be a matrix of i8 with scales per channel or of "
+       "i4 with scales per block of 32; it has shape [50, 24], type i4 and block 32"},
+      {[](ModelSpec& s) { s.tensors[0].layout = TensorLayout::kRows; },
+       "tensor 'tokens': has 1024 bytes, expected 600 for shape [50, 24] of i4"},
+  };
+  expect_each(make_test_model(options).spec, i4);
+}
+
 TEST_CASE("check_spec: input, positions, head") {
   TestModelOptions options;
   options.positions = PositionKind::kLearned;

@@ -265,34 +265,6 @@ TEST_CASE("cli: what a file calls itself cannot steer the terminal") {
   CHECK(std::none_of(result.out.begin(), result.out.end(), steers));
 }
 
-TEST_CASE("cli: bench measures what it was asked for") {
-  const TemporaryFolder folder;
-  write_text_model(folder / "m.moka");
-  std::vector<std::string> call = {
-      "bench", folder / "m.moka", "--depth", "300,0,300", "--prompt", "16", "-n",
-      "4",     "--repeat",        "2"};
-  const ProcessResult text = moka_command(call);
-  CHECK(text.exit_code == 0);
-  CHECK(text.err == "");
-  CHECK(contains(text.out, "prefill tokens/s"));
-  call.push_back("--json");
-  const ProcessResult result = moka_command(call);
-  CHECK(result.exit_code == 0);
-  const Json json = Json::parse(result.out);
-  REQUIRE(json["depths"].size() == 2);
-  CHECK(json["depths"][0]["depth"] == 0);
-  CHECK(json["depths"][1]["depth"] == 300);
-  for (const Json& depth : json["depths"]) {
-    for (const char* key : {"prefill_tokens_per_second", "decode_tokens_per_second"}) {
-      CHECK(depth[key]["min"].get<double>() > 0);
-      CHECK(depth[key]["min"].get<double>() <= depth[key]["median"].get<double>());
-      CHECK(depth[key]["median"].get<double>() <= depth[key]["max"].get<double>());
-    }
-  }
-  CHECK(json["peak_resident_bytes"].get<uint64_t>() > 1'000'000);
-  CHECK(json["load_seconds"]["median"].get<double>() > 0);
-}
-
 TEST_CASE("cli: convert turns a folder into a file that verifies") {
   const TemporaryFolder folder;
   const std::string source = std::string(MOKA_SOURCE_DIR) + "/tests/data/hf/transformer_pre_latte";

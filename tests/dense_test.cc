@@ -1,5 +1,6 @@
 // Dense layers against double precision: all weight kinds, odd widths, every batch up to 33, fused
-// groups, shared packed weights, and the promise that neither threads nor batch mates change a bit.
+// groups, shared packed weights, on every kernel table that this CPU runs, and the promise that
+// neither threads nor batch mates change a bit.
 #include "runtime/dense.h"
 
 #include <doctest/doctest.h>
@@ -9,12 +10,22 @@
 
 #include "runtime/aligned_buffer.h"
 #include "runtime/half.h"
+#include "runtime/tiles.h"
 #include "tests/kernel_testing.h"
 
 namespace moka::test {
 namespace {
 
-constexpr size_t kBatch = 33;  // beyond two of XNNPACK's tallest tiles, with every remainder
+constexpr size_t kBatch =
+    33;  // beyond two of the tallest tiles of all kernels, with every remainder
+
+std::vector<const DenseKernels*> dense_tables() {
+  std::vector<const DenseKernels*> tables;
+  for (const DenseKernels* table : compiled_dense_kernels()) {
+    if (runs_here(*table)) tables.push_back(table);
+  }
+  return tables;
+}
 
 // Tensors of random numbers and their values in double.
 class Matrices {
@@ -29,15 +40,9 @@ class Matrices {
     uint8_t* data = bytes(out * in * 4);
     tensor.data = data;
     if (dtype == DType::kI8) {
-      float* scales = reinterpret_cast<float*>(bytes(out * 4));
-      for (size_t i = 0; i < out; ++i) scales[i] = random.uniform(0.001f, 0.02f);
-      tensor.quantization = Quantization::kPerChannel;
-      tensor.scales = scales;
-      for (size_t i = 0; i < out * in; ++i) {
-        const int8_t q = static_cast<int8_t>(static_cast<int>(random.below(255)) - 127);
-        reinterpret_cast<int8_t*>(data)[i] = q;
-        values[i] = static_cast<double>(q) * scales[i / in];
-      }
+      fill_int8(data, out, in, &random, &tensor, &values);
+    } else if (dtype == DType::kI4) {
+      fill_int4(out, in, &random, &tensor, &values);
     } else {
       for (size_t i = 0; i < out * in; ++i) values[i] = store(dtype, random.normal(), data, i);
     }
@@ -49,9 +54,14 @@ class Matrices {
     return linear;
   }
 
-  // What a test may do once everything is packed: no one reads the original numbers again.
+  // What a test may do once everything is packed: no one reads the numbers of matrices in rows again.
   void scribble() {
-    for (auto& buffer : memory_) std::memset(buffer.data(), 0x7f, buffer.size());
+    for (const Tensor& tensor : spec.tensors) {
+      if (tensor.shape.size() < 2 || tensor.layout == TensorLayout::kTiles) continue;
+      for (auto& buffer : memory_) {
+        if (buffer.data() == tensor.data) std::memset(buffer.data(), 0x7f, buffer.size());
+      }
+    }
   }
 
   double weight(const Linear& linear, size_t o, size_t i, size_t in) const {
@@ -60,7 +70,9 @@ class Matrices {
   double bias(const Linear& linear, size_t o) const {
     return linear.bias == kNoTensor ? 0.0 : weights_[static_cast<size_t>(linear.bias)][o];
   }
-  bool int8(const Linear& linear) const { return spec.tensor(linear.weight)->dtype == DType::kI8; }
+  bool quantised(const Linear& linear) const {
+    return spec.tensor(linear.weight)->scales != nullptr;
+  }
 
   ModelSpec spec;
 
@@ -69,6 +81,47 @@ class Matrices {
     memory_.emplace_back();
     REQUIRE(memory_.back().allocate(size));
     return memory_.back().data();
+  }
+  void fill_int8(uint8_t* data, size_t out, size_t in, Random* random, Tensor* tensor,
+                 std::vector<double>* values) {
+    float* scales = reinterpret_cast<float*>(bytes(out * 4));
+    for (size_t i = 0; i < out; ++i) scales[i] = random->uniform(0.001f, 0.02f);
+    tensor->quantization = Quantization::kPerChannel;
+    tensor->scales = scales;
+    for (size_t i = 0; i < out * in; ++i) {
+      const int8_t q = static_cast<int8_t>(static_cast<int>(random->below(256)) - 128);
+      reinterpret_cast<int8_t*>(data)[i] = q;
+      (*values)[i] = static_cast<double>(q) * scales[i / in];
+    }
+  }
+  void fill_int4(size_t out, size_t in, Random* random, Tensor* tensor,
+                 std::vector<double>* values) {
+    const size_t blocks = tile_blocks(in), tiles = tile_count(out);
+    const size_t data_size = static_cast<size_t>(tile_data_bytes(DType::kI4, in));
+    const size_t scale_size = static_cast<size_t>(tile_scale_bytes(DType::kI4, in));
+    uint8_t* data = bytes(tiles * data_size);
+    uint8_t* scales = bytes(tiles * scale_size);
+    tensor->quantization = Quantization::kPerBlock;
+    tensor->block = static_cast<uint32_t>(kTileBlock);
+    tensor->layout = TensorLayout::kTiles;
+    tensor->data = data;
+    tensor->scales = scales;
+    for (size_t t = 0; t < tiles; ++t) {
+      const size_t rows = std::min(kTileOutputs, out - t * kTileOutputs);
+      std::vector<int8_t> q(rows * in);
+      std::vector<uint16_t> scale(rows * blocks);
+      for (uint16_t& s : scale) {
+        s = static_cast<uint16_t>(bits_of_float(random->uniform(0.01f, 0.2f)) >> 16);
+      }
+      for (size_t i = 0; i < q.size(); ++i) {
+        q[i] = static_cast<int8_t>(static_cast<int>(random->below(16)) - 8);
+        const float block_scale = bfloat16_to_float(scale[i / in * blocks + i % in / kTileBlock]);
+        (*values)[t * kTileOutputs * in + i] =
+            static_cast<double>(q[i]) * static_cast<double>(block_scale);
+      }
+      pack_tile_i4(q.data(), in, scale.data(), rows, in, data + t * data_size,
+                   scales + t * scale_size);
+    }
   }
   TensorIndex add_bias(size_t out, Random* random) {
     Tensor tensor;
@@ -114,7 +167,7 @@ Floats inputs(size_t in) {
   return x;
 }
 
-// A row as XNNPACK's dynamic quantisation sees it: zero is exact, the range takes all 255 steps.
+// A row as the kernels' quantisation sees it: zero is exact, the range takes all 255 steps.
 struct QuantisedRow {
   QuantisedRow(const float* x, size_t in) {
     float low = 0, high = 0;
@@ -142,7 +195,8 @@ struct Answers {
       const float* row = x.data() + r * in;
       const QuantisedRow quantised(row, in);
       for (const Linear& linear : linears) {
-        const bool int8 = matrices.int8(linear);
+        const DType type = matrices.spec.tensor(linear.weight)->dtype;
+        const bool int8 = matrices.quantised(linear);
         for (size_t o = 0; o < matrices.spec.tensor(linear.weight)->rows(); ++o) {
           const double bias = matrices.bias(linear, o);
           double sum = 0, true_sum = 0, terms = 0, slack = 0;
@@ -154,8 +208,11 @@ struct Answers {
             slack += std::fabs(weight) * static_cast<double>(quantised.step);
           }
           want.push_back(sum + bias);
-          // Integer sums are exact. Float ones start from the bias and round at every term.
-          tolerance.push_back(int8 ? 8 * kEps * (std::fabs(sum) + std::fabs(bias))
+          // Integer sums are exact, of blocks too; then blocks are added up, with the zero point's part
+          // as large as the others. Float sums start from the bias and round at every term.
+          const double exact = 8 * kEps * (std::fabs(sum) + std::fabs(bias));
+          const double blocks = type == DType::kI4 ? 4 * kEps * (terms + 128 * slack) : 0.0;
+          tolerance.push_back(int8 ? exact + blocks
                                    : 4e-7 * terms + 2 * kEps * std::sqrt(static_cast<double>(in)) *
                                                         std::fabs(bias));
           // Independent of how quantisation goes: within a step of each input.
@@ -190,8 +247,8 @@ struct Runner {
   std::unique_ptr<DenseRunner> runner;
 };
 
-std::unique_ptr<PackedWeights> packed_weights() {
-  auto made = PackedWeights::create();
+std::unique_ptr<PackedWeights> packed_weights(const DenseKernels* kernels = nullptr) {
+  auto made = PackedWeights::create(kernels);
   REQUIRE(made.ok());
   return std::move(made).value();
 }
@@ -220,15 +277,16 @@ void check_rows(const Floats& y, const DenseGroup& group, size_t rows, size_t co
 
 std::string name(DType dtype) { return dtype_name(dtype); }
 
-const DType kTypes[] = {DType::kF32, DType::kF16, DType::kBF16, DType::kI8};
+const DType kTypes[] = {DType::kF32, DType::kF16, DType::kBF16, DType::kI8, DType::kI4};
 const size_t kShapes[][2] = {{1, 1},    {1, 5},    {5, 1},    {7, 2},   {16, 16},
                              {43, 43},  {43, 129}, {64, 64},  {96, 7},  {100, 40},
                              {101, 33}, {256, 70}, {300, 19}, {576, 64}};
 
 }  // namespace
 
-TEST_CASE("kernel dense: every weight kind, width and batch") {
+TEST_CASE("kernel dense: every weight kind, width and batch, on every table") {
   for (const DType dtype : kTypes) {
+    const bool quantised = dtype == DType::kI8 || dtype == DType::kI4;
     for (const auto& shape : kShapes) {
       for (const bool bias : {false, true}) {
         const size_t in = shape[0], out = shape[1];
@@ -237,12 +295,22 @@ TEST_CASE("kernel dense: every weight kind, width and batch") {
         const Floats x = inputs(in);
         const Answers answers(matrices, linears, in, x);
         CHECK(!answers.off_by_more);
-        auto weights = packed_weights();
-        const DenseGroup group = weights->add(matrices.spec, linears, in, 0, out);
-        Runner runner(*weights, 1);
-        for (size_t rows = 1; rows <= kBatch; ++rows) {
-          INFO(name(dtype) << " " << in << " -> " << out << ", bias " << bias << ", rows " << rows);
-          check_rows(runner.run(group, rows, x.data()), group, rows, 0, answers);
+        std::vector<float> first;  // of the first table: others give the same bits
+        for (const DenseKernels* table : dense_tables()) {
+          if (!quantised && table != dense_tables().front()) continue;  // XNNPACK's either way
+          auto weights = packed_weights(table);
+          const DenseGroup group = weights->add(matrices.spec, linears, in, 0, out);
+          Runner runner(*weights, 1);
+          for (size_t rows = 1; rows <= kBatch; ++rows) {
+            INFO(table->name << ": " << name(dtype) << " " << in << " -> " << out << ", bias "
+                             << bias << ", rows " << rows);
+            const Floats y = runner.run(group, rows, x.data());
+            check_rows(y, group, rows, 0, answers);
+            if (rows < kBatch) continue;
+            if (first.empty()) first.assign(y.data(), y.data() + y.size());
+            const bool rounds_once = std::string(table->name) != "scalar";
+            if (rounds_once) CHECK(same_bits(y.data(), first.data(), y.size()));
+          }
         }
       }
     }
@@ -254,30 +322,32 @@ TEST_CASE("kernel dense: fused groups of mixed kinds, in columns of wider rows")
   Matrices matrices;
   const std::vector<Linear> linears = {
       matrices.add(DType::kF32, 43, kIn, false), matrices.add(DType::kBF16, 5, kIn, true),
-      matrices.add(DType::kI8, 17, kIn, true),   matrices.add(DType::kI8, 43, kIn, false),
+      matrices.add(DType::kI8, 17, kIn, true),   matrices.add(DType::kI4, 43, kIn, false),
       matrices.add(DType::kF16, 1, kIn, true),   matrices.add(DType::kI8, 1, kIn, true),
-      matrices.add(DType::kF32, 64, kIn, false)};
-  const size_t total = 43 + 5 + 17 + 43 + 1 + 1 + 64;
+      matrices.add(DType::kI4, 40, kIn, true),   matrices.add(DType::kF32, 64, kIn, false)};
+  const size_t total = 43 + 5 + 17 + 43 + 1 + 1 + 40 + 64;
   auto weights = packed_weights();
   const std::vector<Linear> other = {matrices.add(DType::kI8, 9, 20, true)};
   const DenseGroup first = weights->add(matrices.spec, other, 20, 2, 16);
   const DenseGroup group = weights->add(matrices.spec, linears, kIn, 3, total + 8);
 
-  // Neighbours of one kind of arithmetic are one operator.
+  // Float neighbours are one operator.
   CHECK(first.first == 0);
   CHECK(first.count == 1);
   CHECK(group.first == 1);
-  CHECK(group.count == 5);
+  CHECK(group.count == 7);
   CHECK(group.in == kIn);
   CHECK(group.row == total + 8);
-  const size_t columns[] = {2, 3, 51, 111, 112, 113}, outs[] = {9, 48, 60, 1, 1, 64};
-  REQUIRE(weights->layers().size() == 6);
-  for (size_t i = 0; i < 6; ++i) {
+  const size_t columns[] = {2, 3, 51, 68, 111, 112, 113, 153},
+               outs[] = {9, 48, 17, 43, 1, 1, 40, 64};
+  REQUIRE(weights->layers().size() == 8);
+  for (size_t i = 0; i < 8; ++i) {
     const DenseLayer& layer = weights->layers()[i];
     CAPTURE(i);
     CHECK(layer.column == columns[i]);
     CHECK(layer.out == outs[i]);
-    CHECK((layer.kind == DenseKind::kInt8) == (i == 0 || i == 2 || i == 4));
+    CHECK((layer.kind == DenseKind::kInt8) == (i == 0 || i == 2 || i == 5));
+    CHECK((layer.kind == DenseKind::kInt4) == (i == 3 || i == 6));
   }
 
   const Floats x = inputs(kIn), x_other = inputs(20);
@@ -329,7 +399,7 @@ TEST_CASE("kernel dense: runners share the packed bytes and never read the origi
 
 // Layers large enough to be handed to threads, the smaller one only from some batch on.
 TEST_CASE("kernel dense: one thread and two give the same bits") {
-  for (const DType dtype : {DType::kF32, DType::kI8}) {
+  for (const DType dtype : {DType::kF32, DType::kI8, DType::kI4}) {
     for (const size_t out : {301, 1100}) {
       constexpr size_t kIn = 401;
       Matrices matrices;
@@ -348,29 +418,34 @@ TEST_CASE("kernel dense: one thread and two give the same bits") {
   }
 }
 
-TEST_CASE("kernel dense: a row alone and in any batch gives the same bits") {
+TEST_CASE("kernel dense: a row alone and in any batch gives the same bits, on every table") {
   for (const DType dtype : kTypes) {
     for (const auto& shape : kShapes) {
       const size_t in = shape[0], out = shape[1];
       Matrices matrices;
       const std::vector<Linear> linears = {matrices.add(dtype, out, in, true)};
       const Floats x = inputs(in);
-      auto weights = packed_weights();
-      const DenseGroup group = weights->add(matrices.spec, linears, in, 0, out);
-      Runner runner(*weights, 1);
-      const Floats whole = runner.run(group, kBatch, x.data());
-      for (size_t rows = 1; rows < kBatch; ++rows) {
-        // The first rows of the batch, and its last ones: every row, with all kinds of mates.
-        const size_t tail = kBatch - rows;
-        INFO(name(dtype) << " " << in << " -> " << out << ", " << rows << " rows");
-        CHECK(same_bits(runner.run(group, rows, x.data()).data(), whole.data(), rows * out));
-        CHECK(same_bits(runner.run(group, rows, x.data() + tail * in).data(),
-                        whole.data() + tail * out, rows * out));
-      }
-      for (size_t r = 0; r < kBatch; ++r) {
-        INFO(name(dtype) << " " << in << " -> " << out << ", row " << r << " alone");
-        CHECK(
-            same_bits(runner.run(group, 1, x.data() + r * in).data(), whole.data() + r * out, out));
+      for (const DenseKernels* table : dense_tables()) {
+        if (matrices.spec.tensors[0].scales == nullptr && table != dense_tables().front()) continue;
+        auto weights = packed_weights(table);
+        const DenseGroup group = weights->add(matrices.spec, linears, in, 0, out);
+        Runner runner(*weights, 1);
+        const Floats whole = runner.run(group, kBatch, x.data());
+        for (size_t rows = 1; rows < kBatch; ++rows) {
+          // The first rows of the batch, and its last ones: every row, with all kinds of mates.
+          const size_t tail = kBatch - rows;
+          INFO(table->name << ": " << name(dtype) << " " << in << " -> " << out << ", " << rows
+                           << " rows");
+          CHECK(same_bits(runner.run(group, rows, x.data()).data(), whole.data(), rows * out));
+          CHECK(same_bits(runner.run(group, rows, x.data() + tail * in).data(),
+                          whole.data() + tail * out, rows * out));
+        }
+        for (size_t r = 0; r < kBatch; ++r) {
+          INFO(table->name << ": " << name(dtype) << " " << in << " -> " << out << ", row " << r
+                           << " alone");
+          CHECK(same_bits(runner.run(group, 1, x.data() + r * in).data(), whole.data() + r * out,
+                          out));
+        }
       }
     }
   }

@@ -66,8 +66,9 @@ class Describer {
   }
 
   void put(const Tensor& value) {
-    const auto& [name, dtype, shape, data, size, quantization, block, scales, scale_size] = value;
-    record("Tensor", name, dtype, shape, quantization, block);
+    const auto& [name, dtype, shape, data, size, quantization, block, scales, scale_size, layout] =
+        value;
+    record("Tensor", name, dtype, shape, quantization, block, layout);
     bytes(data, size);
     bytes(scales, scale_size);
   }

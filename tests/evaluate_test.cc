@@ -1,6 +1,7 @@
 // The rule by which texts are cut, scored and compared.
 #include "converter/evaluate.h"
 
+#include <algorithm>
 #include <cmath>
 #include <string>
 #include <vector>
@@ -204,6 +205,31 @@ TEST_CASE("evaluate: a comparison is the divergence of every row") {
   REQUIRE(same.ok());
   CHECK(same.value().kl_max < 1e-12);
   CHECK(same.value().argmax_agreement == 1.0);
+}
+
+TEST_CASE("evaluate: a comparison may end after so many tokens") {
+  const test::TestModel exact = bytes_test_model(), rounded = bytes_test_model(DType::kF16);
+  const Model reference = bytes_model(exact), stored = bytes_model(rounded);
+  const TemporaryFolder folder;
+  const std::string first = "The first of two.\n", second = "And the second.\n";
+  write_file(folder / "text", first + "<|endoftext|>\n" + second);
+  write_file(folder / "cut", first + "<|endoftext|>\n" + second.substr(0, 4));
+  const auto all = compare_on_text(reference, stored, folder / "text");
+  REQUIRE(all.ok());
+  for (const uint64_t tokens : {uint64_t{1}, uint64_t{first.size()}, uint64_t{first.size() + 5},
+                                all.value().stored.tokens, uint64_t{1000}}) {
+    const auto some = compare_on_text(reference, stored, folder / "text", {}, tokens);
+    REQUIRE(some.ok());
+    CHECK(some.value().stored.tokens == std::min(tokens, all.value().stored.tokens));
+    CHECK(some.value().reference.tokens == some.value().stored.tokens);
+    if (tokens == first.size() + 5) {  // with the eos of the first: four bytes of the second
+      const auto cut = compare_on_text(reference, stored, folder / "cut");
+      REQUIRE(cut.ok());
+      CHECK(some.value().kl_mean == cut.value().kl_mean);
+      CHECK(some.value().stored.nll == cut.value().stored.nll);
+    }
+    if (tokens >= all.value().stored.tokens) CHECK(some.value().kl_mean == all.value().kl_mean);
+  }
 }
 
 TEST_CASE("evaluate: what cannot be measured is refused") {

@@ -8,6 +8,7 @@ namespace moka::test {
 namespace {
 
 constexpr int kWithMemory = 3;
+constexpr int kInTiles = 2;
 constexpr uint32_t kWidth = 32;
 constexpr uint32_t kHeads = 4;
 constexpr uint32_t kLatents = 16;
@@ -38,6 +39,7 @@ class FormatModel {
     spec.metadata = metadata();
     spec.prefix_snapshots.push_back({"system", "You are a kettle.", 17, kState, sizeof kState});
     spec.prefix_snapshots.push_back({"empty text", "", 1, kState, 5});
+    if (which_ == kInTiles) tile_matrices(&model_);
     spec.required_features = features_of(spec);
     return std::move(model_);
   }

@@ -84,6 +84,40 @@ TEST_CASE("kernel gemm: shapes, strides, accumulation") {
   }
 }
 
+// A stands column by column, B in blocks of 16 columns: the same bits as from plain rows.
+TEST_CASE("kernel gemm: transposed A, B in blocks") {
+  for (const Kernels* table : kernel_tables()) {
+    const std::string isa = table->name;
+    for (const size_t m : kRows) {
+      for (const size_t n : kColumns) {
+        for (const size_t k : kDepths) {
+          INFO(isa << " " << m << " x " << n << " x " << k);
+          Product plain(m, n, k, 0, m * 1000 + n);
+          table->gemm(plain.args);
+          const size_t block = k * kRowPad + 32;
+          Floats columns(m * k), blocks(n == 0 ? 0 : (n - 1) / kRowPad * block + k * kRowPad);
+          for (size_t i = 0; i < m; ++i) {
+            for (size_t x = 0; x < k; ++x) columns[x * m + i] = plain.a[i * k + x];
+          }
+          for (size_t x = 0; x < k; ++x) {
+            for (size_t j = 0; j < n; ++j) {
+              blocks[j / kRowPad * block + x * kRowPad + j % kRowPad] = plain.b[x * n + j];
+            }
+          }
+          Floats c = outputs(m * n);
+          GemmArgs args = plain.args;
+          args.a = columns.data(), args.lda = 1, args.a_step = m;
+          args.b = blocks.data(), args.ldb = kRowPad, args.b_block = block;
+          args.c = c.data();
+          table->gemm(args);
+          CHECK(same_bits(c.data(), plain.c.data(), c.size()));
+          CHECK_INTACT(c);
+        }
+      }
+    }
+  }
+}
+
 TEST_CASE("kernel gemm: empty products write nothing") {
   for (const Kernels* table : kernel_tables()) {
     const std::string isa = table->name;

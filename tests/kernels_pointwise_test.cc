@@ -357,6 +357,66 @@ TEST_CASE("kernel mixture") {
   });
 }
 
+// Any number of rows, with strides, gives each row what it gets alone.
+TEST_CASE("kernel mixtures: rows of a head and heads of a row, bit for bit") {
+  for_each_length([&](const Kernels& kernels, size_t n) {
+    for (const size_t rows : {1, 2, 15, 16, 17, 33}) {
+      for (const bool gated : {false, true}) {
+        CAPTURE(rows);
+        CAPTURE(gated);
+        MixtureArgs args;
+        args.rows = rows, args.n = n;
+        args.q_stride = n + 3, args.p_stride = n + 2, args.gate_stride = 2;
+        const Floats q = normals((rows - 1) * args.q_stride + n, n + rows, 5.0f);
+        const Floats gate = normals((rows - 1) * args.gate_stride + 1, n, 5.0f);
+        Floats p = outputs((rows - 1) * args.p_stride + n), p_gate = outputs(rows);
+        args.q = q.data(), args.p = p.data();
+        args.scale = 0.7f;
+        if (gated) args.gate = gate.data(), args.p_gate = p_gate.data();
+        kernels.mixtures(args);
+        Floats alone = outputs(n), alone_gate = outputs(1);
+        bool equal = true;
+        for (size_t t = 0; t < rows; ++t) {
+          kernels.mixture(q.data() + t * args.q_stride, gated ? gate.data() + 2 * t : nullptr, 0.7f,
+                          n, alone.data(), gated ? alone_gate.data() : nullptr);
+          equal = equal && same_bits(p.data() + t * args.p_stride, alone.data(), n);
+          equal = equal && p_gate[t] == alone_gate[0];
+        }
+        CHECK(equal);
+        CHECK_INTACT(p);
+        CHECK_INTACT(p_gate);
+      }
+    }
+  });
+}
+
+TEST_CASE("kernel rotate_rows: each row by its own angles, or all by the same") {
+  for_each_length([&](const Kernels& kernels, size_t half) {
+    constexpr size_t kRows = 11;
+    const size_t stride = 2 * half + 3;
+    const Floats start = normals((kRows - 1) * stride + 2 * half, half);
+    const Floats cosine = normals(kRows * half, half + 1), sine = normals(kRows * half, half + 2);
+    for (const size_t angles : {size_t{0}, half}) {
+      for (const bool interleaved : {false, true}) {
+        Floats x = copy_of(start, true), want = copy_of(start, false);
+        RotateArgs args;
+        args.rows = kRows;
+        args.x = x.data(), args.x_stride = stride;
+        args.cosine = cosine.data(), args.sine = sine.data();
+        args.angle_stride = angles, args.half = half;
+        args.interleaved = interleaved;
+        kernels.rotate_rows(args);
+        for (size_t t = 0; t < kRows; ++t) {
+          kernels.rotate(want.data() + t * stride, cosine.data() + t * angles,
+                         sine.data() + t * angles, half, interleaved);
+        }
+        CHECK(same_bits(x.data(), want.data(), want.size()));
+        CHECK_INTACT(x);
+      }
+    }
+  });
+}
+
 TEST_CASE("kernel rotate: both pairings, odd channels stay") {
   for_each_length([&](const Kernels& kernels, size_t half) {
     for (const bool interleaved : {false, true}) {

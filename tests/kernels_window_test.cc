@@ -14,6 +14,7 @@ struct Setup {
   size_t capacity = 4, dh = 16, tokens = 1;
   uint64_t position = 0;  // of the first token; min(position, capacity) tokens are in the ring
   float scale = 0.25f, softcap = 0.0f, spread = 1.0f;
+  bool blend = false;  // y += (t + 1) / 8 * attention, for token t of the call
 
   size_t dh_pad() const { return pad_row(dh); }
   size_t past() const { return static_cast<size_t>(std::min<uint64_t>(position, capacity)); }
@@ -73,6 +74,9 @@ class Head {
       args.scale = s_.scale, args.softcap = s_.softcap;
       args.y = y.data() + done * y_stride, args.y_stride = y_stride;
       args.scratch = scratch.data();
+      std::vector<float> shares(piece);
+      for (size_t t = 0; t < piece; ++t) shares[t] = share(done + t);
+      if (s_.blend) args.blend = shares.data();
       kernels.window(args);
       CHECK_INTACT(scratch);
       done += piece;
@@ -82,6 +86,7 @@ class Head {
   }
 
  private:
+  static float share(size_t t) { return static_cast<float>(t + 1) / 8.0f; }
   Floats rows(size_t width) const { return Floats((all_ - 1) * stride_ + width); }
   size_t slot(size_t t) const {
     return static_cast<size_t>((s_.position - s_.past() + t) % s_.capacity);
@@ -102,10 +107,14 @@ class Head {
     for (size_t t = 0; t < s_.tokens; ++t) {
       for (size_t d = 0; d < y_stride; ++d) {
         const float got = y[t * y_stride + d];
-        if (d < s_.dh) {
+        if (d < s_.dh && s_.blend) {
+          const double part = static_cast<double>(share(t)) * answers_[t][d];
+          deviation.add(got, -5.0 + part, share(t) * tolerance + 8 * kEps * (5 + std::fabs(part)),
+                        t * y_stride + d);
+        } else if (d < s_.dh) {
           deviation.add(got, answers_[t][d], tolerance, t * y_stride + d);
         } else {
-          padding = padding && got == (d < s_.dh_pad() ? 0.0f : -5.0f);
+          padding = padding && got == (d < s_.dh_pad() && !s_.blend ? 0.0f : -5.0f);
         }
       }
     }
@@ -200,6 +209,28 @@ TEST_CASE("kernel window: head widths") {
       Setup setup;
       setup.capacity = 9, setup.position = 6, setup.tokens = tokens, setup.dh = dh;
       setup.scale = 1.0f / std::sqrt(static_cast<float>(dh));
+      check(setup);
+    }
+  }
+}
+
+TEST_CASE("kernel window: blended into what is there") {
+  for (const size_t tokens : {1, 2, 16, 17, 50}) {
+    for (const size_t capacity : {1, 9, 33}) {
+      Setup setup;
+      setup.blend = true;
+      setup.capacity = capacity, setup.position = 20, setup.tokens = tokens, setup.dh = 21;
+      check(setup);
+    }
+  }
+}
+
+// Blocks of 16 queries and 16 slots meet the ring's end and each other at every offset.
+TEST_CASE("kernel window: long chunks at every offset of the ring") {
+  for (const size_t capacity : {32, 40}) {
+    for (uint64_t position = 0; position < 2 * capacity; position += 5) {
+      Setup setup;
+      setup.capacity = capacity, setup.position = position, setup.tokens = 70;
       check(setup);
     }
   }

@@ -126,6 +126,9 @@ TEST_CASE("loader: hostile values of tensors and enums") {
   spec.tensors[0].dtype = static_cast<DType>(6);
   expect_corrupt(attempt(spec), "tensor.dtype is 6");
   spec = model.spec;
+  spec.tensors[0].layout = static_cast<TensorLayout>(2);
+  expect_corrupt(attempt(spec), "tensor.layout is 2, which format version 1 does not have");
+  spec = model.spec;
   spec.tensors[0].shape = {0xffffffff, 0xffffffff, 0xffffffff, 0xffffffff};
   expect_corrupt(attempt(spec), "their product at most 2^48");
   spec.tensors[0].shape = {0, 8};

@@ -24,6 +24,13 @@ TEST_CASE("loader: a model is read back as it was written, field by field") {
       options.tied = weights == DType::kI8;
       models.push_back(make_test_model(options));
     }
+    for (const DType weights : {DType::kI8, DType::kI4}) {
+      TestModelOptions options;
+      options.mixer = mixer;
+      options.weights = weights;
+      options.tiles = true;
+      models.push_back(make_test_model(options));
+    }
   }
   for (const TestModel& model : models) {
     const ModelBytes bytes = written(model.spec);
@@ -42,6 +49,8 @@ TEST_CASE("loader: a model is read back as it was written, field by field") {
     }
     const Status verified = verify_data(loaded.value(), "x.moka");
     CHECK_MESSAGE(verified.ok(), verified.to_string());
+    const Status tiles = verify_tiles(loaded.value(), "x.moka");
+    CHECK_MESSAGE(tiles.ok(), tiles.to_string());
   }
 }
 

@@ -28,7 +28,9 @@ TEST_CASE("check_supported: names the member that cannot run yet") {
       {{},
        [](ModelSpec& s) { macchiato(s).kv_heads = 1; },
        "block 1 shares 1 kv_heads among 3 heads"},
-      {{}, [](ModelSpec& s) { s.tensors[0].dtype = DType::kI4; }, "tensor 'tokens' has type i4"},
+      {{},
+       [](ModelSpec& s) { s.tensors[0].dtype = DType::kI4; },
+       "tensor 'tokens' has type i4 in rows"},
       {{},
        [](ModelSpec& s) {
          s.tensors[0].dtype = DType::kI8;
@@ -65,6 +67,17 @@ TEST_CASE("check_supported: names the member that cannot run yet") {
   ahead.head = std::monostate();
   CHECK(check_supported(ahead, "x.moka").ok());
 
+  // int4 has kernels for tiles alone.
+  TestModelOptions narrow;
+  narrow.weights = DType::kI4;
+  narrow.width = narrow.latents = 96;
+  narrow.hidden = 64;
+  CHECK(check_spec(make_test_model(narrow).spec, "x.moka").ok());
+  CHECK(check_supported(make_test_model(narrow).spec, "x.moka").message() ==
+        "x.moka: tensor 'tokens' has type i4 in rows, which this version of Moka cannot run yet");
+  narrow.tiles = true;
+  CHECK(check_supported(make_test_model(narrow).spec, "x.moka").ok());
+
   ModelSpec equal = make_test_model().spec;
   macchiato(equal).kv_heads = macchiato(equal).heads;
   CHECK(check_supported(equal, "x.moka").ok());
@@ -82,6 +95,11 @@ TEST_CASE("check_spec: features name what a model uses, sorted") {
       "rms_norm",    "token_input", "tokenizer_bytes", "vapor",     "weights_f32",
       "weights_i8"};
   CHECK(features_of(make_test_model(options).spec) == expected);
+  // Rows and tiles of the same numbers mean the same, but who knows only rows would read nonsense.
+  options.tiles = true;
+  std::vector<std::string> tiled = expected;
+  tiled.insert(tiled.begin() + 6, "tiles");
+  CHECK(features_of(make_test_model(options).spec) == tiled);
 }
 
 TEST_CASE("tensors: sizes, shapes and names") {

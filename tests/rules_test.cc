@@ -157,7 +157,7 @@ const std::vector<Owner>& owners() {
   static const char* kOneFile = "a library with one owner can be replaced by changing that file";
   static const char* kNotRuntime = "what apps embed must not need it";
   static const std::vector<Owner> kOwners = {
-      {"xnnpack.h", {"runtime/dense.cc", "runtime/convolution.cc"}, kOneFile},
+      {"xnnpack.h", {"runtime/dense_float.cc", "runtime/convolution.cc"}, kOneFile},
       {"pthreadpool.h", {"runtime/thread_pool.cc"}, kOneFile},
       {"cpuinfo.h", {"runtime/kernels/cpu.cc"}, kOneFile},
       {"utf8proc.h", {"runtime/text/"}, kOneFile},
@@ -174,10 +174,18 @@ const std::vector<Owner>& owners() {
       {"zstd.h", {"converter/zstd_stream.cc"}, kOneFile},
       {"doctest", {"tests/"}, kNotRuntime},
       {"benchmark/", {"tests/bench/"}, kNotRuntime},
-      {"immintrin.h", {"runtime/kernels/isa_"}, "intrinsics stay where their CPU is asked for"},
-      {"emmintrin.h", {"runtime/kernels/isa_"}, "intrinsics stay where their CPU is asked for"},
-      {"arm_neon.h", {"runtime/kernels/isa_"}, "intrinsics stay where their CPU is asked for"},
-      {"wasm_simd128.h", {"runtime/kernels/isa_"}, "intrinsics stay where their CPU is asked for"},
+      {"immintrin.h",
+       {"runtime/kernels/isa_", "runtime/kernels/dense_"},
+       "intrinsics stay where their CPU is asked for"},
+      {"emmintrin.h",
+       {"runtime/kernels/isa_", "runtime/kernels/dense_"},
+       "intrinsics stay where their CPU is asked for"},
+      {"arm_neon.h",
+       {"runtime/kernels/isa_", "runtime/kernels/dense_"},
+       "intrinsics stay where their CPU is asked for"},
+      {"wasm_simd128.h",
+       {"runtime/kernels/isa_", "runtime/kernels/dense_"},
+       "intrinsics stay where their CPU is asked for"},
   };
   return kOwners;
 }
@@ -383,7 +391,7 @@ TEST_CASE("rules: the generated header says so") {
 
 TEST_CASE("rules: the rules see what breaks them") {
   CHECK(findings_of(owners_rule, "runtime/model.cc", "\n#include <xnnpack.h>\n").size() == 1);
-  CHECK(findings_of(owners_rule, "runtime/dense.cc", "#include <xnnpack.h>\n").empty());
+  CHECK(findings_of(owners_rule, "runtime/dense_float.cc", "#include <xnnpack.h>\n").empty());
   CHECK(findings_of(owners_rule, "runtime/state.cc", "#include \"nlohmann/json.hpp\"\n").size() ==
         1);
   CHECK(findings_of(owners_rule, "runtime/plan.cc", "#include \"schema/moka_generated.h\"\n")

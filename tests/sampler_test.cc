@@ -101,6 +101,30 @@ TEST_CASE("sampler: the same tokens with everything at once") {
   CHECK(draw_rows(biased) == Tokens{723, 999, 618, 417, 800, 163, 146, 406, 999, 572, 941, 997});
 }
 
+// Greedy without bias and penalty takes a shorter way; a bias of 0 forces the long one.
+TEST_CASE("sampler: greedy takes the same token both ways") {
+  for (const size_t size : {1, 7, 15, 16, 17, 33, 1000}) {
+    SamplerOptions o;
+    o.temperature = 0.0f;
+    Sampler quick = make(o, size);
+    o.bias = {{0, 0.0f}};
+    Sampler slow = make(o, size);
+    for (size_t n = 0; n < 60; ++n) {
+      std::vector<float> logits = row(n);
+      logits.resize(size);
+      if (n % 3 == 1) std::fill(logits.begin(), logits.end() - 1, -kInf);
+      if (n % 3 == 2) logits[(n * 5) % size] = logits[(n * 11) % size];  // equals, perhaps
+      CHECK(draw(quick, logits) == draw(slow, logits));
+      logits[n % size] = n % 2 == 0 ? std::nanf("") : kInf;
+      CHECK(quick.sample(logits).status().message() == slow.sample(logits).status().message());
+      CHECK(quick.sample(logits).status().code() == StatusCode::kInvalidArgument);
+    }
+    const std::vector<float> banned(size, -kInf);
+    CHECK(quick.sample(banned).status().code() == StatusCode::kFailedPrecondition);
+    CHECK(quick.save() == slow.save());
+  }
+}
+
 TEST_CASE("sampler: greedy takes the lowest id of equals and leaves the generator alone") {
   SamplerOptions o;
   o.temperature = 0.0f;

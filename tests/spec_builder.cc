@@ -4,6 +4,8 @@
 #include <cstring>
 #include <new>
 
+#include "runtime/tiles.h"
+
 namespace moka::test {
 namespace {
 
@@ -75,6 +77,7 @@ class Builder {
     if (o_.head) spec.head = head(input.table);
     if (o_.bytes_tokenizer) spec.tokenizer = bytes_tokenizer();
     spec.metadata.name = "a test model";
+    if (o_.tiles) tile_matrices(&model_);
     spec.required_features = features_of(spec);
     return std::move(model_);
   }
@@ -290,6 +293,59 @@ TensorIndex add_random_tensor(TestModel* model, const std::string& name, DType d
   }
   model->spec.tensors.push_back(tensor);
   return static_cast<TensorIndex>(model->spec.tensors.size() - 1);
+}
+
+namespace {
+
+// The numbers of a quantised matrix in rows, one in a byte.
+std::vector<int8_t> unpacked(const Tensor& tensor) {
+  const size_t rows = tensor.rows(), columns = tensor.shape[1];
+  const auto* data = static_cast<const uint8_t*>(tensor.data);
+  std::vector<int8_t> q(rows * columns);
+  for (size_t i = 0; i < q.size(); ++i) {
+    if (tensor.dtype == DType::kI8) {
+      q[i] = static_cast<int8_t>(data[i]);
+    } else {
+      const size_t c = i % columns;
+      const unsigned byte = data[i / columns * ((columns + 1) / 2) + c / 2];
+      q[i] = static_cast<int8_t>(static_cast<int>(c % 2 == 0 ? byte & 15u : byte >> 4) - 8);
+    }
+  }
+  return q;
+}
+
+}  // namespace
+
+void tile_matrices(TestModel* model) {
+  for (Tensor& tensor : model->spec.tensors) {
+    const bool i8 = tensor.dtype == DType::kI8 && tensor.quantization == Quantization::kPerChannel;
+    const bool i4 = tensor.dtype == DType::kI4 && tensor.block == kTileBlock;
+    if ((!i8 && !i4) || tensor.layout == TensorLayout::kTiles) continue;
+    const size_t rows = tensor.rows(), columns = tensor.shape[1], blocks = tile_blocks(columns);
+    const std::vector<int8_t> q = unpacked(tensor);
+    const auto data_bytes = static_cast<size_t>(tile_data_bytes(tensor.dtype, columns));
+    const auto scale_bytes = static_cast<size_t>(tile_scale_bytes(tensor.dtype, columns));
+    tensor.size = tile_count(rows) * data_bytes;
+    tensor.scale_size = tile_count(rows) * scale_bytes;
+    auto* data = static_cast<uint8_t*>(allocate(model, tensor.size));
+    auto* scales = static_cast<uint8_t*>(allocate(model, tensor.scale_size));
+    for (size_t first = 0, t = 0; first < rows; first += kTileOutputs, ++t) {
+      const size_t count = rows - first < kTileOutputs ? rows - first : kTileOutputs;
+      const int8_t* from = q.data() + first * columns;
+      uint8_t* to = data + t * data_bytes;
+      uint8_t* to_scales = scales + t * scale_bytes;
+      if (i8) {
+        pack_tile_i8(from, columns, static_cast<const float*>(tensor.scales) + first, count,
+                     columns, reinterpret_cast<int8_t*>(to), to_scales);
+      } else {
+        pack_tile_i4(from, columns, static_cast<const uint16_t*>(tensor.scales) + first * blocks,
+                     count, columns, to, to_scales);
+      }
+    }
+    tensor.data = data;
+    tensor.scales = scales;
+    tensor.layout = TensorLayout::kTiles;
+  }
 }
 
 std::vector<TokenId> some_tokens(size_t count, uint32_t vocab, uint64_t seed) {

@@ -29,7 +29,8 @@ enum class TestBlock {
 struct TestModelOptions {
   TestMixer mixer = TestMixer::kMacchiato;
   TestBlock block = TestBlock::kRmsSwiglu;
-  DType weights = DType::kF32;  // of the matrices: kF32, kF16, kBF16 or kI8 (per channel)
+  DType weights = DType::kF32;  // of the matrices: kF32, kF16, kBF16, kI8 (per channel) or kI4
+  bool tiles = false;           // kI8 and kI4 in tiles; kI4 runs in tiles alone
   uint32_t layers = 2;
   uint32_t width = 24;
   uint32_t heads = 3;
@@ -73,6 +74,9 @@ std::vector<float> some_values(size_t count);
 TensorIndex add_random_tensor(TestModel* model, const std::string& name, DType dtype,
                               const std::vector<uint32_t>& shape, float spread, float centre,
                               uint64_t* random_state);
+
+// Puts every int8 matrix with scales per channel and every int4 one with blocks of 32 into tiles.
+void tile_matrices(TestModel* model);
 
 // Every field of the spec in text, one per line, tensors with the checksum of their bytes; equal
 // texts mean equal specs. A field added to a struct does not compile until it is added here.

@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -28,14 +29,19 @@ const char kDescription[] =
     "must be understood: an unknown, missing or misshapen one is an error that names it. The "
     "output "
     "appears when it is complete.\n\n"
-    "int8 keeps one byte per weight and one scale per output channel; norms and biases stay "
-    "float32. With --check, the converted language model is measured against float32 on a text, "
+    "int8 keeps one byte per weight and one scale per output channel. int4 keeps half a byte and a "
+    "scale for every 32 weights; token table and head stay int8. auto takes int4 where it can and "
+    "int8 where it must, so that the loss on the --check text is at most --max-kl. Norms and "
+    "biases "
+    "stay float32 in all of them. With --check, the converted language model is measured against "
+    "float32 on a text, "
     "and "
     "the result is kept in the file, where `moka inspect` shows it.";
 
 const char kExamples[] =
     "  moka convert my-model/ -o my-model.moka\n"
     "  moka convert my-model/ -o my-model.moka --weights f16 --force\n"
+    "  moka convert my-model/ -o my-model.moka --weights auto --check valid.txt\n"
     "  moka convert my-model/ --dry-run    # what would go where\n"
     "  moka convert my-model/ -o my-model.moka --check valid.txt --license MIT\n"
     "  moka convert out_latte/run7 --step 4000 --tokenizer vocab.bpe -o run7.moka\n"
@@ -44,6 +50,7 @@ const char kExamples[] =
 struct CommandOptions {
   ConvertOptions convert;
   std::string weights = "int8";
+  std::optional<double> max_kl;
   std::string labels;
   bool dry_run = false;
   bool json = false;
@@ -55,9 +62,7 @@ class StageBar {
   void update(const ConvertProgress& progress) {
     if (!bar_ || bar_->label() != progress.stage) {
       bar_.reset();
-      const bool tokens = std::string(progress.stage) == "test vector";
-      bar_ =
-          std::make_unique<Progress>(progress.stage, progress.total, tokens ? "tokens" : "bytes");
+      bar_ = std::make_unique<Progress>(progress.stage, progress.total, progress.unit);
     }
     bar_->update(progress.done);
   }
@@ -95,8 +100,15 @@ Outcome convert_command(CommandOptions options) {
   if (labels.exit_code != kExitOk) return labels;
   const std::optional<WeightType> weights = parse_weight_type(options.weights);
   if (!weights)
-    return Outcome::usage("--weights: '" + options.weights + "' is none of f32, f16, int8");
+    return Outcome::usage("--weights: '" + options.weights +
+                          "' is none of f32, f16, int8, int4, auto");
   convert_options.weights = *weights;
+  if (options.max_kl) {
+    if (*weights != WeightType::kAuto) {
+      return Outcome::usage("--max-kl belongs to --weights auto, not " + options.weights);
+    }
+    convert_options.max_kl = *options.max_kl;
+  }
 
   if (options.dry_run) {
     MOKA_ASSIGN_OR_RETURN(const ConversionPlan plan, plan_conversion(convert_options));
@@ -135,7 +147,7 @@ Verb add_convert(CLI::App& moka) {
       ->type_name("");
   app->add_option("-o,--output", c->output, "The .moka file to write")->type_name("FILE");
   app->add_option("--weights", options->weights,
-                  "How matrices are stored: f32, f16 or int8 (default: int8)")
+                  "How matrices are stored: f32, f16, int8, int4 or auto (default: int8)")
       ->type_name("TYPE");
   app->add_option("--config", c->config, "config.json or config.yaml (default: the one beside it)")
       ->type_name("FILE");
@@ -156,6 +168,11 @@ Verb add_convert(CLI::App& moka) {
       ->type_name("WHICH");
   app->add_option("--check", c->check_text, "Measure the loss against float32 on this text")
       ->type_name("FILE");
+  app->add_option(
+         "--max-kl", options->max_kl,
+         "With --weights auto: loss that is allowed, KL from float32 on the --check text in "
+         "nats per token (default: 0.01)")
+      ->type_name("KL");
   app->add_flag("--dry-run", options->dry_run, "Show what would go where, write nothing");
   app->add_flag("--force", c->force, "Replace an existing output");
   app->add_option("--name", c->name, "Name kept in the file (default: that of the folder)")

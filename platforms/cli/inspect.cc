@@ -50,6 +50,7 @@ std::string stored_as(const Tensor& tensor) {
   if (tensor.quantization == Quantization::kPerChannel) words += " per channel";
   if (tensor.quantization == Quantization::kPerBlock)
     words += " in blocks of " + std::to_string(tensor.block);
+  if (tensor.layout == TensorLayout::kTiles) words += ", tiles";
   return words;
 }
 
@@ -307,6 +308,7 @@ Json json_of(const Inspection& in) {
                                {"shape", tensor.shape},
                                {"dtype", dtype_name(tensor.dtype)},
                                {"stored_as", stored_as(tensor)},
+                               {"tiles", tensor.layout == TensorLayout::kTiles},
                                {"bytes", tensor.size + tensor.scale_size}});
   }
   return json;

@@ -14,7 +14,8 @@ namespace moka::cli {
 namespace {
 
 const char kDescription[] =
-    "Checks the header, then the checksum of every section of the file, then runs the test "
+    "Checks the header, then the checksum of every section of the file, then that scales and sums "
+    "of quantised matrices are right, then runs the test "
     "vector that was stored when the file was made: a prompt and the most likely tokens after "
     "it.";
 
@@ -75,6 +76,7 @@ class Verification {
   }
 
   Outcome check();
+  Status check_tiles(const LoadedModel& file);
   Outcome check_test_vector(const ModelSpec& spec);
 
   const VerifyOptions& options_;
@@ -104,7 +106,29 @@ Outcome Verification::check() {
     line("checksum",
          std::string("ok, ") + section_name(section.kind) + ", " + bytes_words(section.size));
   }
+  MOKA_RETURN_IF_ERROR(check_tiles(file));
   return check_test_vector(file.spec);
+}
+
+Status Verification::check_tiles(const LoadedModel& file) {
+  uint64_t matrices = 0, bytes = 0;
+  for (const Tensor& tensor : file.spec.tensors) {
+    if (tensor.layout != TensorLayout::kTiles) continue;
+    ++matrices;
+    bytes += tensor.size;
+  }
+  report_["tiles"] = matrices == 0 ? "absent" : "failed";
+  if (matrices == 0) return Status();
+  {
+    Progress bar("checking", bytes, "bytes");
+    MOKA_RETURN_IF_ERROR(verify_tiles(file, options_.model, [&](uint64_t done, uint64_t) {
+      bar.update(done);
+      return interrupted() ? Status(StatusCode::kCancelled, "") : Status();
+    }));
+  }
+  report_["tiles"] = "ok";
+  line("tiles", "ok, scales and sums of " + std::to_string(matrices) + " matrices");
+  return Status();
 }
 
 Outcome Verification::check_test_vector(const ModelSpec& spec) {

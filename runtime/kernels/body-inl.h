@@ -1,5 +1,5 @@
 // Everything that an instruction set's file includes inside its namespace, after it has defined
-// Vec, kTileRows, kTileCols, kName and kNeeds. The order matters: each file uses those before it.
+// Vec, kTileCols, tile_rows(), kName and kNeeds. The order matters: each file uses those before it.
 // clang-format off
 #include "runtime/kernels/vec_scalar-inl.h"
 #include "runtime/kernels/math-inl.h"

@@ -20,11 +20,16 @@
   MOKA_PRAGMA(clang attribute push(__attribute__((target(features))), apply_to = function))
 #define MOKA_TARGET_END MOKA_PRAGMA(clang attribute pop)
 #define MOKA_UNROLL MOKA_PRAGMA(clang loop unroll(full))
+#define MOKA_UNROLL_16 MOKA_UNROLL
 #else
 #define MOKA_TARGET_BEGIN(features) MOKA_PRAGMA(GCC push_options) MOKA_PRAGMA(GCC target(features))
 #define MOKA_TARGET_END MOKA_PRAGMA(GCC pop_options)
 #define MOKA_UNROLL MOKA_PRAGMA(GCC unroll 8)
+#define MOKA_UNROLL_16 MOKA_PRAGMA(GCC unroll 16)
 #endif
+
+// For the large bodies that several kernels call: one copy of each.
+#define MOKA_NOINLINE __attribute__((noinline))
 
 namespace moka {
 

@@ -48,10 +48,41 @@ struct Vec {
   static R load_f16(const uint16_t* p) {
     return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
   }
+  static R reciprocal(R x) { return div(set(1.0f), x); }
+  // The first n lanes of x, the others of y.
+  static R first(size_t n, R x, R y) {
+    const __m256i lane = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+    const __m256i taken = _mm256_cmpgt_epi32(_mm256_set1_epi32(static_cast<int>(n)), lane);
+    return _mm256_blendv_ps(y, x, _mm256_castsi256_ps(taken));
+  }
+  // b[j][i] = a[i][j] for 8 x 8.
+  static void transpose(const float* a, size_t lda, float* b, size_t ldb) {
+    R r[8], s[8];
+    MOKA_UNROLL
+    for (size_t i = 0; i < 8; ++i) r[i] = load(a + i * lda);
+    MOKA_UNROLL
+    for (size_t i = 0; i < 8; i += 2) {
+      s[i] = _mm256_unpacklo_ps(r[i], r[i + 1]);
+      s[i + 1] = _mm256_unpackhi_ps(r[i], r[i + 1]);
+    }
+    MOKA_UNROLL
+    for (size_t i = 0; i < 8; i += 4) {
+      r[i] = _mm256_shuffle_ps(s[i], s[i + 2], 0x44);
+      r[i + 1] = _mm256_shuffle_ps(s[i], s[i + 2], 0xee);
+      r[i + 2] = _mm256_shuffle_ps(s[i + 1], s[i + 3], 0x44);
+      r[i + 3] = _mm256_shuffle_ps(s[i + 1], s[i + 3], 0xee);
+    }
+    MOKA_UNROLL
+    for (size_t j = 0; j < 4; ++j) {
+      store(b + j * ldb, _mm256_permute2f128_ps(r[j], r[4 + j], 0x20));
+      store(b + (4 + j) * ldb, _mm256_permute2f128_ps(r[j], r[4 + j], 0x31));
+    }
+  }
 };
 
-constexpr size_t kTileRows = 4;  // 4 x 2 accumulators, 2 of B, 1 of A in 16 registers
+// Registers: 6 x 2 accumulators, a row of B, 1 of A.
 constexpr size_t kTileCols = 2;
+constexpr size_t tile_rows(size_t) { return 6; }
 constexpr char kName[] = "avx2";
 constexpr uint32_t kNeeds = kCpuAvx2Fma;
 

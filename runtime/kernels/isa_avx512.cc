@@ -49,10 +49,57 @@ struct Vec {
   static R load_f16(const uint16_t* p) {
     return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
   }
+  // 1/x within 2 units in the last place: an estimate of 14 bits and one step of Newton's. Infinity's
+  // is not a number.
+  static R reciprocal(R x) {
+    const R estimate = _mm512_rcp14_ps(x);
+    return _mm512_fmadd_ps(estimate, _mm512_fnmadd_ps(x, estimate, _mm512_set1_ps(1.0f)), estimate);
+  }
+  // The first n lanes of x, the others of y.
+  static R first(size_t n, R x, R y) {
+    return _mm512_mask_mov_ps(y, static_cast<__mmask16>((1u << n) - 1), x);
+  }
+  // b[j][i] = a[i][j] for 16 x 16.
+  static void transpose(const float* a, size_t lda, float* b, size_t ldb) {
+    R r[16], s[16];
+    MOKA_UNROLL_16
+    for (size_t i = 0; i < 16; ++i) r[i] = load(a + i * lda);
+    MOKA_UNROLL_16
+    for (size_t i = 0; i < 16; i += 2) {
+      s[i] = _mm512_unpacklo_ps(r[i], r[i + 1]);
+      s[i + 1] = _mm512_unpackhi_ps(r[i], r[i + 1]);
+    }
+    MOKA_UNROLL_16
+    for (size_t i = 0; i < 16; i += 4) {
+      r[i] = low_pairs(s[i], s[i + 2]);
+      r[i + 1] = high_pairs(s[i], s[i + 2]);
+      r[i + 2] = low_pairs(s[i + 1], s[i + 3]);
+      r[i + 3] = high_pairs(s[i + 1], s[i + 3]);
+    }
+    // r[4 g + j] has, in its quarter q, column 4 q + j of rows 4 g ... 4 g + 3.
+    MOKA_UNROLL_16
+    for (size_t j = 0; j < 4; ++j) {
+      const R even = _mm512_shuffle_f32x4(r[j], r[4 + j], 0x88);
+      const R odd = _mm512_shuffle_f32x4(r[j], r[4 + j], 0xdd);
+      const R even2 = _mm512_shuffle_f32x4(r[8 + j], r[12 + j], 0x88);
+      const R odd2 = _mm512_shuffle_f32x4(r[8 + j], r[12 + j], 0xdd);
+      store(b + j * ldb, _mm512_shuffle_f32x4(even, even2, 0x88));
+      store(b + (4 + j) * ldb, _mm512_shuffle_f32x4(odd, odd2, 0x88));
+      store(b + (8 + j) * ldb, _mm512_shuffle_f32x4(even, even2, 0xdd));
+      store(b + (12 + j) * ldb, _mm512_shuffle_f32x4(odd, odd2, 0xdd));
+    }
+  }
+  static R low_pairs(R a, R b) {
+    return _mm512_castpd_ps(_mm512_unpacklo_pd(_mm512_castps_pd(a), _mm512_castps_pd(b)));
+  }
+  static R high_pairs(R a, R b) {
+    return _mm512_castpd_ps(_mm512_unpackhi_pd(_mm512_castps_pd(a), _mm512_castps_pd(b)));
+  }
 };
 
-constexpr size_t kTileRows = 6;  // 6 x 4 accumulators, 4 of B, 1 of A in 32 registers
+// Registers: 6 x 4 or 8 x 3 accumulators, a row of B, 1 of A.
 constexpr size_t kTileCols = 4;
+constexpr size_t tile_rows(size_t columns) { return columns >= 4 ? 6 : 8; }
 constexpr char kName[] = "avx512";
 constexpr uint32_t kNeeds = kCpuAvx512 | kCpuAvx2Fma;
 

@@ -39,10 +39,27 @@ struct Vec {
     return vcvtq_f32_s32(vmovl_s16(vget_low_s16(vmovl_s8(bytes))));
   }
   static R load_f16(const uint16_t* p) { return vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(p))); }
+  static R reciprocal(R x) { return div(set(1.0f), x); }
+  // The first n lanes of x, the others of y.
+  static R first(size_t n, R x, R y) {
+    const uint32_t lane[4] = {0, 1, 2, 3};
+    const uint32x4_t taken = vcltq_u32(vld1q_u32(lane), vdupq_n_u32(static_cast<uint32_t>(n)));
+    return vbslq_f32(taken, x, y);
+  }
+  // b[j][i] = a[i][j] for 4 x 4.
+  static void transpose(const float* a, size_t lda, float* b, size_t ldb) {
+    const float32x4x2_t upper = vtrnq_f32(load(a), load(a + lda));
+    const float32x4x2_t lower = vtrnq_f32(load(a + 2 * lda), load(a + 3 * lda));
+    store(b, vcombine_f32(vget_low_f32(upper.val[0]), vget_low_f32(lower.val[0])));
+    store(b + ldb, vcombine_f32(vget_low_f32(upper.val[1]), vget_low_f32(lower.val[1])));
+    store(b + 2 * ldb, vcombine_f32(vget_high_f32(upper.val[0]), vget_high_f32(lower.val[0])));
+    store(b + 3 * ldb, vcombine_f32(vget_high_f32(upper.val[1]), vget_high_f32(lower.val[1])));
+  }
 };
 
-constexpr size_t kTileRows = 4;  // 4 x 4 accumulators, 4 of B, 1 of A in 32 registers
+// Registers: 6 x 4 accumulators, a row of B, 1 of A.
 constexpr size_t kTileCols = 4;
+constexpr size_t tile_rows(size_t columns) { return columns >= 4 ? 6 : 8; }
 constexpr char kName[] = "neon";
 constexpr uint32_t kNeeds = kCpuNeon;
 

@@ -6,8 +6,8 @@ namespace isa_scalar {
 
 struct Scalar;
 using Vec = Scalar;
-constexpr size_t kTileRows = 4;
 constexpr size_t kTileCols = 4;
+constexpr size_t tile_rows(size_t) { return 4; }
 constexpr char kName[] = "scalar";
 constexpr uint32_t kNeeds = 0;
 

@@ -35,15 +35,27 @@ enum class Triangle {
 // C (m x n) = A (m x k) B (k x n), or C += with `accumulate`. Row-major, strides in floats.
 struct GemmArgs {
   size_t m = 0, n = 0, k = 0;
-  const float* a = nullptr;
+  const float* a = nullptr;  // element (i, x) at a + i * lda + x * a_step
   size_t lda = 0;
-  const float* b = nullptr;
+  size_t a_step = 1;
+  const float* b = nullptr;  // element (x, j) at b + x * ldb + j / 16 * b_block + j % 16
   size_t ldb = 0;
+  size_t b_block = kRowPad;  // kRowPad: plain rows
   float* c = nullptr;
   size_t ldc = 0;
   bool accumulate = false;
   Triangle triangle = Triangle::kFull;
   size_t shift = 0;
+};
+
+// Rows that will be read after a call and lie too far apart for the CPU to guess: it asks for them
+// while it computes. Stretches of n[i] floats at x[i] of each row.
+struct UpcomingRows {
+  static constexpr size_t kMost = 5;
+  size_t rows = 0, stride = 0, parts = 0;
+  const float* x[kMost] = {};
+  size_t n[kMost] = {};
+  void add(const float* part, size_t floats) { x[parts] = part, n[parts++] = floats; }
 };
 
 // One head of causal latent attention over `n` tokens (Latte paper; step form and chunk form).
@@ -70,10 +82,18 @@ struct LatentArgs {
   float* y = nullptr;  // out: rows of dh_pad
   size_t y_stride = 0;
   float* scratch = nullptr;  // latent_scratch(n, lh) floats
+  UpcomingRows next;
 };
 
+// Tokens that one round of the chunk form takes, so that what it needs stays in the first cache, and
+// channels of the archive that it takes at a time.
+constexpr size_t kLatentChunk = 32;
+constexpr size_t kLatentChannels = 64;
+
 constexpr size_t latent_scratch(size_t n, size_t lh) {
-  return 2 * n * pad_row(lh) + lh * pad_row(n) + n * pad_row(n) + 4 * pad_row(lh);
+  const size_t c = n < kLatentChunk ? n : kLatentChunk;
+  return 2 * c * pad_row(lh) + lh * pad_row(c) + c * (pad_row(c) + kRowPad) + 4 * pad_row(lh) +
+         (n > 1 ? lh * kLatentChannels : 0);
 }
 
 // How far the running maximum of a key may climb inside a chunk after its first token: Z stays
@@ -97,15 +117,44 @@ struct WindowArgs {
   float* ring_k = nullptr;
   float* ring_v = nullptr;  // [capacity][dh_pad]
   float scale = 1.0f;
-  float softcap = 0.0f;  // 0: none
-  float* y = nullptr;    // out: rows of dh_pad
+  float softcap = 0.0f;          // 0: none
+  const float* blend = nullptr;  // null: y = attention; else y[t] += blend[t] * attention
+  float* y = nullptr;            // rows of dh_pad
   size_t y_stride = 0;
   float* scratch = nullptr;  // window_scratch(n, capacity, dh, dh_pad) floats
 };
 
+// Queries that are taken at a time: together they see hardly more than each of them alone.
+constexpr size_t kWindowQueries = 16;
+
 constexpr size_t window_scratch(size_t n, size_t capacity, size_t dh, size_t dh_pad) {
-  return n == 1 ? pad_row(capacity) : (dh + n) * pad_row(capacity + n) + (capacity + n) * dh_pad;
+  const size_t cp = pad_row(capacity);
+  return n == 1 ? cp + dh_pad : dh * (cp + pad_row(n)) + kWindowQueries * (cp + kRowPad + dh_pad);
 }
+
+// The mixture weights of one head for several tokens, or of several heads for one.
+struct MixtureArgs {
+  size_t rows = 0, n = 0;
+  const float* q = nullptr;  // logits, n of each row
+  size_t q_stride = 0;
+  const float* gate = nullptr;  // one more logit of each row; null: none
+  size_t gate_stride = 0;
+  float scale = 1.0f;
+  float* p = nullptr;
+  size_t p_stride = 0;
+  float* p_gate = nullptr;  // [rows]; null without a gate
+};
+
+// Rows of a head turned by the angles of their positions.
+struct RotateArgs {
+  size_t rows = 0;
+  float* x = nullptr;
+  size_t x_stride = 0;
+  const float *cosine = nullptr, *sine = nullptr;  // [half] of each row
+  size_t angle_stride = 0;                         // 0: the same angles for all
+  size_t half = 0;
+  bool interleaved = false;
+};
 
 struct Kernels {
   const char* name;  // "scalar", "avx2", "avx512", "neon"
@@ -140,6 +189,7 @@ struct Kernels {
   // weight of the gate goes to *p_gate, the others to p.
   void (*mixture)(const float* q, const float* gate, float scale, size_t n, float* p,
                   float* p_gate);
+  void (*mixtures)(const MixtureArgs& args);  // row by row
 
   // y = y + w * x, used to blend the local component into the latent one.
   void (*add_scaled)(const float* x, float w, size_t n, float* y);
@@ -147,6 +197,7 @@ struct Kernels {
   // Pairs (i, i + half) of x, or (2i, 2i + 1) when interleaved, turned by the angles whose cosines
   // and sines are given; channels from 2 * half on stay. In place.
   void (*rotate)(float* x, const float* cosine, const float* sine, size_t half, bool interleaved);
+  void (*rotate_rows)(const RotateArgs& args);  // row by row
 
   // Token-table rows and float16 weights to float32.
   void (*widen_i8)(const int8_t* x, float scale, size_t n, float* y);
@@ -161,6 +212,10 @@ enum CpuFeature : uint32_t {
   kCpuAvx2Fma = 1u << 0,  // AVX2, FMA, F16C
   kCpuAvx512 = 1u << 1,   // AVX-512 F, BW, DQ, VL
   kCpuNeon = 1u << 2,     // AArch64 Advanced SIMD
+  kCpuAvxVnni = 1u << 3,
+  kCpuAvx512Vnni = 1u << 4,
+  kCpuAmxInt8 = 1u << 5,  // and the system lets this process use it
+  kCpuNeonDot = 1u << 6,  // SDOT, UDOT
 };
 
 uint32_t cpu_features();

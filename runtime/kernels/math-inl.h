@@ -23,7 +23,7 @@ inline typename V::R exp_vector(typename V::R x) {
 template <class V>
 inline typename V::R sigmoid_vector(typename V::R x) {
   const typename V::R one = V::set(1.0f);
-  return V::div(one, V::add(one, exp_vector<V>(V::sub(V::set(0.0f), x))));
+  return V::reciprocal(V::add(one, exp_vector<V>(V::sub(V::set(0.0f), x))));
 }
 
 // z/2 (1 + tanh(sqrt(2/pi) (z + 0.044715 z^3))) = z sigmoid(2 sqrt(2/pi) (z + 0.044715 z^3))
@@ -36,4 +36,21 @@ inline typename V::R gelu_vector(typename V::R z) {
 template <class V>
 inline typename V::R silu_vector(typename V::R z) {
   return V::mul(z, sigmoid_vector<V>(z));
+}
+
+// Asks for n floats that will be read soon, from rows too far apart for the CPU to guess.
+inline void prefetch(const float* x, size_t n) {
+  for (size_t i = 0; i < n; i += kRowPad) __builtin_prefetch(x + i);
+}
+
+// How far ahead of the reading a state that streams through a step is asked for, in floats: 4 KiB,
+// because CPUs do not guess beyond a page. At the end of a head that is the beginning of the next.
+constexpr size_t kStreamAhead = 1024;
+
+// Rows that a step only reads are read as several streams, a page and more apart, which a CPU fetches
+// side by side: the i-th of n rows in that order. n % kStreams of them come last.
+constexpr size_t kStreams = 4;
+inline size_t stream_row(size_t i, size_t n) {
+  const size_t apart = n / kStreams;
+  return i < apart * kStreams ? i % kStreams * apart + i / kStreams : i;
 }

@@ -174,19 +174,56 @@ inline void multiply(float w, size_t n, float* y) {
   for (; i < n; ++i) y[i] *= w;
 }
 
+constexpr size_t kMixtureRows = 16;  // at a time
+constexpr size_t kPrefetchRows = 8;  // ahead
+
+// Rows t ... t + count of the mixture, count <= kMixtureRows. What is one number per row is computed
+// by vectors over the rows, whatever their number, so that a row's bits do not depend on it.
+inline void mixture_block(const MixtureArgs& g, size_t t, size_t count) {
+  float top[kMixtureRows] = {}, sum[kMixtureRows] = {}, gate[kMixtureRows] = {};
+  for (size_t i = 0; i < count; ++i) {
+    const float* q = g.q + (t + i) * g.q_stride;
+    if (t + i + kPrefetchRows < g.rows) prefetch(q + kPrefetchRows * g.q_stride, g.n);
+    top[i] = largest_of(q, g.n);
+    if (g.gate == nullptr) continue;
+    gate[i] = g.gate[(t + i) * g.gate_stride];
+    top[i] = Scalar::max(top[i], gate[i]);
+  }
+  for (size_t i = 0; i < count; ++i) {
+    sum[i] = exp_sum(g.q + (t + i) * g.q_stride, top[i], g.scale, g.n, g.p + (t + i) * g.p_stride);
+  }
+  for (size_t i = 0; i < kMixtureRows; i += Vec::kWidth) {
+    Vec::R total = Vec::load(sum + i), local = Vec::set(0.0f);
+    if (g.gate != nullptr) {
+      const Vec::R logit = Vec::sub(Vec::load(gate + i), Vec::load(top + i));
+      local = exp_vector<Vec>(Vec::mul(logit, Vec::set(g.scale)));
+      total = Vec::add(total, local);
+    }
+    const Vec::R share = Vec::div(Vec::set(1.0f), total);
+    Vec::store(sum + i, share);
+    Vec::store(gate + i, Vec::mul(local, share));
+  }
+  for (size_t i = 0; i < count; ++i) {
+    multiply(sum[i], g.n, g.p + (t + i) * g.p_stride);
+    if (g.p_gate != nullptr) g.p_gate[t + i] = gate[i];
+  }
+}
+
+inline void mixtures(const MixtureArgs& g) {
+  for (size_t t = 0; t < g.rows; t += kMixtureRows) {
+    mixture_block(g, t, g.rows - t < kMixtureRows ? g.rows - t : kMixtureRows);
+  }
+}
+
 inline void mixture(const float* q, const float* gate, float scale, size_t n, float* p,
                     float* p_gate) {
-  float top = largest_of(q, n);
-  if (gate != nullptr) top = Scalar::max(top, *gate);
-  float total = exp_sum(q, top, scale, n, p);
-  float local = 0.0f;
-  if (gate != nullptr) {
-    local = exp_vector<Scalar>((*gate - top) * scale);
-    total += local;
-  }
-  const float inverse = 1.0f / total;
-  multiply(inverse, n, p);
-  if (p_gate != nullptr) *p_gate = local * inverse;
+  MixtureArgs g;
+  g.rows = 1, g.n = n;
+  g.q = q;
+  g.gate = gate;
+  g.scale = scale;
+  g.p = p, g.p_gate = p_gate;
+  mixture_block(g, 0, 1);
 }
 
 template <class V>
@@ -208,6 +245,14 @@ inline void rotate(float* x, const float* cosine, const float* sine, size_t half
     rotate_pair<Vec>(x + i, x + half + i, cosine + i, sine + i);
   }
   for (; i < half; ++i) rotate_pair<Scalar>(x + i, x + half + i, cosine + i, sine + i);
+}
+
+inline void rotate_rows(const RotateArgs& g) {
+  for (size_t t = 0; t < g.rows; ++t) {
+    if (t + kPrefetchRows < g.rows) prefetch(g.x + (t + kPrefetchRows) * g.x_stride, 2 * g.half);
+    rotate(g.x + t * g.x_stride, g.cosine + t * g.angle_stride, g.sine + t * g.angle_stride, g.half,
+           g.interleaved);
+  }
 }
 
 inline void widen_i8(const int8_t* x, float scale, size_t n, float* y) {

@@ -1,8 +1,10 @@
 // Speed of every kernel on every table that this CPU runs, at the shapes of a small model: heads of
 // 64 latents and 64 channels, rows of 512 channels, prompts in chunks of 64, a window of 128.
 // "flops" counts multiplications and additions of the formula; bytes are what must move at least.
+// limit_bench.cc measures what the machine could do; README.md compares the two.
 #include <benchmark/benchmark.h>
 
+#include <algorithm>
 #include <cmath>
 #include <functional>
 #include <string>
@@ -81,6 +83,15 @@ void add_rows(const Kernels& k) {
   }
   add(k, "head64/mixture", {4.0 * kHead, 8.0 * kHead},
       [=] { t->mixture(x, x + kHead, 1.0f, kHead, y, y + kHead); });
+  static const float* const logits = numbers(kChunk * kHead)->data();
+  static float* const shares = numbers(kChunk * (kHead + 1))->data();
+  MixtureArgs args;
+  args.rows = kChunk, args.n = kHead;
+  args.q = logits, args.q_stride = kHead;
+  args.gate = logits, args.gate_stride = 1;
+  args.p = shares, args.p_stride = kHead, args.p_gate = shares + kChunk * kHead;
+  add(k, "head64/mixtures_of_64", {4.0 * kHead * kChunk, 8.0 * kHead * kChunk},
+      [=] { t->mixtures(args); });
 }
 
 void add_gemm(const Kernels& k) {
@@ -111,7 +122,7 @@ void add_latent(const Kernels& k) {
   static float* const y = numbers(kChunk * kHead, 5)->data();
   static float* const scratch = numbers(latent_scratch(kChunk, kHead))->data();
   const Kernels* t = &k;
-  for (const size_t n : {1, 2, 4, 8, 16, 32, 64}) {
+  for (const size_t n : {size_t{1}, size_t{2}, size_t{8}, size_t{32}, size_t{64}}) {
     LatentArgs args;
     args.n = n, args.lh = kHead, args.dh_pad = kHead;
     args.p = p, args.p_stride = kHead, args.k = keys, args.k_stride = kHead;
@@ -120,8 +131,10 @@ void add_latent(const Kernels& k) {
     args.scratch = scratch;
     const double rows = static_cast<double>(n), area = 1.0 * kHead * kHead;
     // A step: decay, gain and output for each element of the state. A chunk: four products, two of
-    // them triangles, and the decay once.
-    const double flops = n == 1 ? 5 * area : rows * (4 * area + 2 * rows * kHead) + area;
+    // them triangles within a round, and the decay once a round.
+    const double round = static_cast<double>(std::min(n, kLatentChunk));
+    const double flops =
+        n == 1 ? 5 * area : rows * (4 * area + 2 * (round + 1) * kHead) + rows / round * area;
     add(k, "latent64x64/" + std::to_string(n) + "_tokens",
         {flops, 4 * (2 * area + rows * 4 * kHead)}, [=] { t->latent(args); });
   }
@@ -151,12 +164,58 @@ void add_window(const Kernels& k) {
   }
 }
 
+// One step of all heads of a model, whose states together are larger than the second cache: what
+// generation does between two reads of the weights.
+void add_steps(const Kernels& k) {
+  constexpr size_t kHeads = 144;
+  constexpr size_t kSums = kHead * kHead, kRing = kHead * kWindow;
+  static const float* const row = numbers(4 * kHead)->data();
+  static float* const sums = numbers(kHeads * 2 * kSums)->data();
+  static float* const scalars = numbers(kHeads * 2 * kHead)->data();
+  static float* const rings = numbers(kHeads * 2 * kRing)->data();
+  static float* const y = numbers(kHead)->data();
+  static float* const scratch = numbers(latent_scratch(1, kHead))->data();
+  const Kernels* t = &k;
+  for (const bool archive : {false, true}) {
+    const auto latents = [=] {
+      for (size_t h = 0; h < kHeads; ++h) {
+        LatentArgs args;
+        args.n = 1, args.lh = kHead, args.dh_pad = kHead;
+        args.p = row, args.k = row + kHead, args.v = row + 2 * kHead, args.y = y;
+        args.m = scalars + 2 * h * kHead, args.z = args.m + kHead;
+        args.s = sums + h * kSums;
+        if (archive) {
+          args.archive_m = row, args.archive_z = row + kHead;
+          args.archive_mean = sums + (kHeads + h) * kSums;
+        }
+        args.scratch = scratch;
+        t->latent(args);
+      }
+    };
+    add(k, std::string("model/latent_step") + (archive ? "_with_archive" : ""),
+        {kHeads * (archive ? 7.0 : 5.0) * kSums, kHeads * 4.0 * (archive ? 3 : 2) * kSums},
+        latents);
+  }
+  add(k, "model/window_step", {kHeads * 4.0 * kRing, kHeads * 4.0 * 2 * kRing}, [=] {
+    for (size_t h = 0; h < kHeads; ++h) {
+      WindowArgs args;
+      args.n = 1, args.dh = kHead, args.dh_pad = kHead, args.capacity = kWindow;
+      args.position = 1000 + h, args.scale = 0.125f;
+      args.q = row, args.k = row + kHead, args.v = row + 2 * kHead, args.y = y;
+      args.ring_k = rings + h * kRing, args.ring_v = rings + (kHeads + h) * kRing;
+      args.scratch = scratch;
+      t->window(args);
+    }
+  });
+}
+
 const bool kRegistered = [] {
   for (const Kernels* table : kernel_tables()) {
     add_rows(*table);
     add_gemm(*table);
     add_latent(*table);
     add_window(*table);
+    add_steps(*table);
   }
   return true;
 }();

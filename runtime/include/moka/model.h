@@ -20,13 +20,16 @@
 namespace moka {
 
 class Session;
-struct ModelSpec;  // runtime/model_spec.h: the model as data
-struct ModelData;  // runtime/model_data.h
+struct SessionSteps;  // session.h
+struct SessionDraw;   // session.h
+struct Profile;       // profile.h
+struct ModelSpec;     // runtime/model_spec.h: the model as data
+struct ModelData;     // runtime/model_data.h
 class ExecutorImpl;
 
 struct ExecutorOptions {
-  int threads = 0;      // 0: one per core, at most 4
-  uint32_t chunk = 64;  // prompt tokens read at once, 1 to 1024
+  int threads = 0;       // 0: one per core, at most 4
+  uint32_t chunk = 128;  // prompt tokens read at once, 1 to 1024
 };
 
 struct OpenOptions {
@@ -84,6 +87,16 @@ class Executor {
   // Bytes of scratch memory, packed weights not counted.
   size_t scratch_bytes() const;
   int threads() const;
+
+  // Many sessions through one read of the weights, see session.h.
+  Status append(Span<const SessionSteps> batch, size_t* culprit = nullptr) const;
+  Status step(Span<SessionDraw> batch, size_t* culprit = nullptr) const;
+
+  // Records where the time of all further calls goes, up to so many spans of each thread (1 to 2^24);
+  // what an earlier start recorded is lost. kOutOfMemory.
+  Status start_profile(size_t spans_per_thread = 65536) const;
+  // Ends the recording and hands it over; empty when there was none.
+  Profile stop_profile() const;
 
  private:
   friend class Model;

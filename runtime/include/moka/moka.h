@@ -3,6 +3,7 @@
 #define MOKA_MOKA_H_
 
 #include "moka/model.h"      // IWYU pragma: export
+#include "moka/profile.h"    // IWYU pragma: export
 #include "moka/reading.h"    // IWYU pragma: export
 #include "moka/sampler.h"    // IWYU pragma: export
 #include "moka/session.h"    // IWYU pragma: export

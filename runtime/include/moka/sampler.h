@@ -60,10 +60,23 @@ class Sampler {
     TokenId token;
   };
 
+  friend class ExecutorImpl;
+  friend class Session;
+
+  // What one sample() changes: a call that fails after it takes the draw back.
+  struct Mark {
+    uint64_t random[4];
+    size_t recent_count;
+    TokenId recent;  // in the place that the next token takes
+  };
+
   Sampler() = default;
 
+  Mark mark() const;
+  void back_to(const Mark& mark);  // one sample() after mark()
   static Status check(const SamplerOptions& options, size_t vocab_size);
   static bool better(const Candidate& a, const Candidate& b);
+  TokenId most_likely(Span<const float> logits) const;
   Status load(Span<const float> logits);
   void penalise_recent();
   Result<TokenId> pick(double best);

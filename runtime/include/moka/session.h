@@ -66,7 +66,7 @@ class Session {
   Status append_memory_values(Span<const float> values);
 
   // Samples from logits(), reads the sampled token, returns it. kFailedPrecondition before the
-  // first append.
+  // first append. A call that fails leaves the sampler as it was, too.
   Result<TokenId> step(Sampler& sampler);
 
   // Scores of the next token: info().outputs floats, valid until the next call that changes the
@@ -97,9 +97,52 @@ class Session {
   const Model& model() const;
 
  private:
+  friend class ExecutorImpl;
   friend class Model;
   explicit Session(std::unique_ptr<SessionImpl> impl);
   std::unique_ptr<SessionImpl> impl_;
+};
+
+// Many sessions at once, as a server has them: their next steps go through one read of the weights,
+// which is what a step of one session spends its time on.
+//
+//   std::vector<moka::SessionDraw> batch;                         // kept from step to step
+//   for (Client& c : clients) batch.push_back({&c.session, &c.sampler});
+//   size_t culprit = 0;
+//   moka::Status status = model.executor().step(batch, &culprit);  // batch[i].token is read
+//   if (!status.ok()) drop(culprit);                               // the others did not move either
+//
+// Executor::append reads the steps of each entry, of any number and as many as you like; step draws
+// from the logits of each session, reads that token and puts it into the entry. Each session gets the
+// same bits as if it were read alone by this executor, whatever its mates, and its logits() as usual.
+//
+// All sessions move or none: after an error every session and every sampler is as it was before the
+// call, and *culprit is the place of the entry that the message names, or batch.size() when none is
+// to blame. (Only kInternal, a defect of the runtime, can leave sessions for reset() and restore().)
+//   kInvalidArgument     a null session, one named twice, one of another model, a null sampler,
+//                        more than 2^20 entries
+//   kFailedPrecondition  a session that an earlier defect left unusable, or has no logits to draw from
+//   kCancelled           cancel() of one session ends the call for all
+//   and what Session::append and Sampler::sample say, with "session I: " before it.
+//
+// Sessions may have been made for any Executor of the model; this one's threads and chunk are used.
+// No other call may use one of the sessions or samplers meanwhile, and the executor is locked. One
+// sampler may serve several sessions; they draw in the order of the batch.
+//
+// Cost: up to ExecutorOptions::chunk steps are read together; more go in rounds of that size. cancel()
+// is noticed before each round, except in a batch of one step each. A batch that can be interrupted
+// keeps a copy of each state; otherwise nothing is copied. Nothing is allocated, except when a batch
+// has more sessions than any before.
+struct SessionSteps {
+  Session* session = nullptr;
+  Span<const TokenId> tokens;  // what it reads next; nothing: it stays where it is
+  Span<const float> values;    // or this, [steps][info().features], for models that read numbers
+};
+
+struct SessionDraw {
+  Session* session = nullptr;
+  Sampler* sampler = nullptr;
+  TokenId token = -1;  // set by step()
 };
 
 }  // namespace moka

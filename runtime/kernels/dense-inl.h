@@ -1,0 +1,286 @@
+// Dense layers over tiles. Included once inside each instruction set's namespace, after it has defined
+// `Dot`, the dot product of one tile:
+//
+//   Acc, W                        sums of 16 outputs; 64 bytes of weights, ready to multiply
+//   Acc zero();
+//   W weights(const uint8_t* p)                       16 outputs x 4 int8
+//   void nibbles(const uint8_t* p, W* even, W* odd)   two groups of int4, as q + 8
+//   Acc int8(Acc, W, const int8_t* x), Acc int4(...)  adds w . x[0..3]
+//   void store(Acc, int32_t* out)                     the 16 sums, in order
+//   kWeightShift                  what weights() adds to every int8 weight
+//   kRows, kTiles                 rows and tiles of a batch that fit in registers; powers of two
+//   kStreams, kStreamRows         tiles that a few rows walk at once, and so many rows; likewise
+// and `Num`, vectors of kWidth floats (a divisor of 16):
+//   load, store, set, mul, fma, sub, max, min, load_i32 (converts), load_bf16, round
+//   float largest(R), smallest(R)
+//   void store_i8(R, int8_t*)     of integers -128 to 127
+//
+// A few rows are limited by memory: they walk Dot::kStreams tiles far apart at once, which keeps more
+// reads under way than one stream does (measured: twice the bandwidth), and asks for lines ahead.
+
+constexpr size_t kAhead = 2048;  // bytes
+
+#if defined(__GNUC__)
+inline void dense_prefetch(const uint8_t* p) { __builtin_prefetch(p, 0, 3); }
+#else
+inline void dense_prefetch(const uint8_t*) {}
+#endif
+
+// ---- activations -----------------------------------------------------------------------------
+
+inline void dense_quantise(const float* from, size_t n, size_t row, const DenseRows& x) {
+  using R = Num::R;
+  R low = Num::set(0.0f), high = low;
+  size_t i = 0;
+  for (; i + Num::kWidth <= n; i += Num::kWidth) {
+    const R v = Num::load(from + i);
+    low = Num::min(v, low);
+    high = Num::max(v, high);
+  }
+  float least = Num::smallest(low), most = Num::largest(high);
+  for (; i < n; ++i) {
+    least = from[i] < least ? from[i] : least;
+    most = from[i] > most ? from[i] : most;
+  }
+  const float scale = least == most ? 1.0f : 255.0f / (most - least);
+  const float step = 1.0f / scale, inverse = 1.0f / step;
+  // The zero point for which the end of the range with the larger error is exact.
+  const float below = least * scale, above = most * scale;
+  float point = (-128.0f + below) + (127.0f + above) > 0.0f ? -128.0f - below : 127.0f - above;
+  point = point > -128.0f ? (point < 127.0f ? point : 127.0f) : -128.0f;
+  const float zero = (point + 12582912.0f) - 12582912.0f;  // nearest integer
+
+  int8_t* q = x.q + row * x.stride;
+  const float bottom = -128.0f - zero, top = 127.0f - zero;
+  for (i = 0; i + Num::kWidth <= n; i += Num::kWidth) {
+    R v = Num::round(Num::mul(Num::load(from + i), Num::set(inverse)));
+    v = Num::min(Num::max(v, Num::set(bottom)), Num::set(top));
+    Num::store_i8(Num::add(v, Num::set(zero)), q + i);
+  }
+  for (; i < n; ++i) {
+    float v = from[i] * inverse;
+    v = v > bottom ? (v < top ? v : top) : bottom;
+    v = (v + 12582912.0f) - 12582912.0f;
+    q[i] = static_cast<int8_t>(v + zero);
+  }
+  std::memset(q + n, 0, x.stride - n);
+  x.step[row] = step;
+  x.zero[row] = static_cast<int32_t>(zero);
+  const size_t blocks = x.stride / kDenseBlock;
+  int32_t total = 0;
+  for (size_t b = 0; b < blocks; ++b) {
+    int32_t sum = 0;
+    for (size_t j = 0; j < kDenseBlock; ++j) sum += q[kDenseBlock * b + j];
+    x.block_sum[row * blocks + b] = sum;
+    total += sum;
+  }
+  x.sum[row] = total;
+}
+
+// ---- the end of a sum --------------------------------------------------------------------------
+
+// 16 results of one row; the last tile of a matrix may have fewer.
+inline void dense_write(const DenseArgs& a, size_t row, size_t tile, const float* values) {
+  const size_t at = 16 * tile;
+  float* y = a.y + row * a.y_stride + at;
+  const size_t n = a.outputs - at < 16 ? a.outputs - at : 16;
+  if (n == 16) {
+    for (size_t i = 0; i < 16; i += Num::kWidth) {
+      const Num::R v = Num::load(values + i);
+      Num::store(y + i, v);
+    }
+  } else {
+    std::memcpy(y, values, n * sizeof(float));
+  }
+}
+
+inline void dense_bias(const DenseArgs& a, size_t tile, float* bias) {
+  const size_t at = 16 * tile;
+  const size_t n = a.outputs - at < 16 ? a.outputs - at : 16;
+  std::memset(bias, 0, 16 * sizeof(float));
+  if (a.bias != nullptr) std::memcpy(bias, a.bias + at, n * sizeof(float));
+}
+
+// `sums` are of q w, plus `shift` times the row's sum of q.
+inline void dense_finish_int8(const DenseArgs& a, size_t row, size_t tile, const int32_t* sums,
+                              int32_t shift) {
+  const float* scale = reinterpret_cast<const float*>(a.scales + tile * 128);
+  const uint32_t* of_weights = reinterpret_cast<const uint32_t*>(a.scales + tile * 128 + 64);
+  alignas(64) int32_t exact[16];
+  alignas(64) float bias[16], y[16];
+  dense_bias(a, tile, bias);
+  // Without sign, because the file's sums may be anything.
+  const uint32_t zero = static_cast<uint32_t>(a.x.zero[row]);
+  const uint32_t shifted = static_cast<uint32_t>(shift * a.x.sum[row]);
+  for (size_t i = 0; i < 16; ++i) {
+    const uint32_t sum = static_cast<uint32_t>(sums[i]) - shifted - zero * of_weights[i];
+    exact[i] = static_cast<int32_t>(sum);
+  }
+  const Num::R step = Num::set(a.x.step[row]);
+  for (size_t i = 0; i < 16; i += Num::kWidth) {
+    const Num::R v = Num::mul(Num::load_i32(exact + i), step);
+    Num::store(y + i, Num::fma(v, Num::load(scale + i), Num::load(bias + i)));
+  }
+  dense_write(a, row, tile, y);
+}
+
+// `sums` are of q w scale, added up over the blocks.
+inline void dense_finish_int4(const DenseArgs& a, size_t row, size_t tile, const float* sums) {
+  const size_t blocks = a.inputs / kDenseBlock;
+  const uint8_t* of_tile = a.scales + tile * (32 * blocks + 64);
+  alignas(64) float of_weights[16], bias[16], y[16];
+  std::memcpy(of_weights, of_tile + 32 * blocks, sizeof(of_weights));
+  dense_bias(a, tile, bias);
+  const Num::R step = Num::set(a.x.step[row]);
+  const Num::R zero = Num::set(-static_cast<float>(a.x.zero[row]));
+  for (size_t i = 0; i < 16; i += Num::kWidth) {
+    const Num::R v = Num::fma(zero, Num::load(of_weights + i), Num::load(sums + i));
+    Num::store(y + i, Num::fma(v, step, Num::load(bias + i)));
+  }
+  dense_write(a, row, tile, y);
+}
+
+// ---- rows by tiles -----------------------------------------------------------------------------
+
+// Rows row ... row + kR by tiles tile, tile + apart, ... (kT of them).
+template <size_t kR, size_t kT>
+inline void dense_int8_part(const DenseArgs& a, size_t row, size_t tile, size_t apart) {
+  const size_t strip = 16 * a.inputs;
+  const uint8_t* w = a.data + tile * strip;
+  const int8_t* x = a.x.q + row * a.x.stride;
+  Dot::Acc acc[kR][kT];
+  MOKA_UNROLL
+  for (size_t r = 0; r < kR; ++r) {
+    MOKA_UNROLL
+    for (size_t t = 0; t < kT; ++t) acc[r][t] = Dot::zero();
+  }
+  for (size_t k = 0; k < a.inputs; k += 4) {
+    MOKA_UNROLL
+    for (size_t t = 0; t < kT; ++t) {
+      const uint8_t* line = w + t * apart * strip + 16 * k;
+      dense_prefetch(line + kAhead);
+      const Dot::W weights = Dot::weights(line);
+      MOKA_UNROLL
+      for (size_t r = 0; r < kR; ++r) {
+        acc[r][t] = Dot::int8(acc[r][t], weights, x + r * a.x.stride + k);
+      }
+    }
+  }
+  for (size_t r = 0; r < kR; ++r) {
+    for (size_t t = 0; t < kT; ++t) {
+      alignas(64) int32_t sums[16];
+      Dot::store(acc[r][t], sums);
+      dense_finish_int8(a, row + r, tile + t * apart, sums, Dot::kWeightShift);
+    }
+  }
+}
+
+template <size_t kR, size_t kT>
+inline void dense_int4_part(const DenseArgs& a, size_t row, size_t tile, size_t apart) {
+  const size_t blocks = a.inputs / kDenseBlock, strip = 8 * a.inputs,
+               scale_strip = 32 * blocks + 64;
+  const uint8_t* w = a.data + tile * strip;
+  const uint8_t* scales = a.scales + tile * scale_strip;
+  constexpr size_t kVectors = 16 / Num::kWidth;
+  Num::R total[kR][kT][kVectors];
+  MOKA_UNROLL
+  for (size_t r = 0; r < kR; ++r) {
+    MOKA_UNROLL
+    for (size_t t = 0; t < kT; ++t) {
+      MOKA_UNROLL
+      for (size_t v = 0; v < kVectors; ++v) total[r][t][v] = Num::set(0.0f);
+    }
+  }
+  const size_t row_blocks = a.x.stride / kDenseBlock;
+  for (size_t b = 0; b < blocks; ++b) {
+    const int8_t* x = a.x.q + row * a.x.stride + 32 * b;
+    Dot::Acc acc[kR][kT];
+    MOKA_UNROLL
+    for (size_t r = 0; r < kR; ++r) {
+      MOKA_UNROLL
+      for (size_t t = 0; t < kT; ++t) acc[r][t] = Dot::zero();
+    }
+    MOKA_UNROLL
+    for (size_t pair = 0; pair < 4; ++pair) {
+      MOKA_UNROLL
+      for (size_t t = 0; t < kT; ++t) {
+        const uint8_t* line = w + t * apart * strip + 256 * b + 64 * pair;
+        dense_prefetch(line + kAhead);
+        Dot::W even, odd;
+        Dot::nibbles(line, &even, &odd);
+        MOKA_UNROLL
+        for (size_t r = 0; r < kR; ++r) {
+          const int8_t* group = x + r * a.x.stride + 8 * pair;
+          acc[r][t] = Dot::int4(acc[r][t], even, group);
+          acc[r][t] = Dot::int4(acc[r][t], odd, group + 4);
+        }
+      }
+    }
+    MOKA_UNROLL
+    for (size_t r = 0; r < kR; ++r) {
+      const Num::R eights =
+          Num::set(static_cast<float>(8 * a.x.block_sum[(row + r) * row_blocks + b]));
+      MOKA_UNROLL
+      for (size_t t = 0; t < kT; ++t) {
+        const uint8_t* scale = scales + t * apart * scale_strip + 32 * b;
+        alignas(64) int32_t sums[16];
+        Dot::store(acc[r][t], sums);
+        MOKA_UNROLL
+        for (size_t v = 0; v < kVectors; ++v) {
+          // Both are integers below 2^24, so their difference is exact.
+          const Num::R exact = Num::sub(Num::load_i32(sums + v * Num::kWidth), eights);
+          total[r][t][v] =
+              Num::fma(exact, Num::load_bf16(scale + 2 * v * Num::kWidth), total[r][t][v]);
+        }
+      }
+    }
+  }
+  for (size_t r = 0; r < kR; ++r) {
+    for (size_t t = 0; t < kT; ++t) {
+      alignas(64) float sums[16];
+      for (size_t v = 0; v < kVectors; ++v) Num::store(sums + v * Num::kWidth, total[r][t][v]);
+      dense_finish_int4(a, row + r, tile + t * apart, sums);
+    }
+  }
+}
+
+struct DenseInt8 {
+  template <size_t kR, size_t kT>
+  static void part(const DenseArgs& a, size_t row, size_t tile, size_t apart) {
+    dense_int8_part<kR, kT>(a, row, tile, apart);
+  }
+};
+struct DenseInt4 {
+  template <size_t kR, size_t kT>
+  static void part(const DenseArgs& a, size_t row, size_t tile, size_t apart) {
+    dense_int4_part<kR, kT>(a, row, tile, apart);
+  }
+};
+
+// Rows `row` to the end by kT tiles: kR at a time, then half as many, down to one.
+template <class Kind, size_t kR, size_t kT>
+inline void dense_down(const DenseArgs& a, size_t row, size_t tile, size_t apart) {
+  for (; row + kR <= a.rows; row += kR) Kind::template part<kR, kT>(a, row, tile, apart);
+  if constexpr (kR > 1) dense_down<Kind, kR / 2, kT>(a, row, tile, apart);
+}
+
+template <class Kind>
+inline void dense_rows(const DenseArgs& a) {
+  size_t tile = a.first;
+  if (a.rows <= Dot::kStreamRows) {
+    const size_t apart = (a.last - a.first) / Dot::kStreams;
+    for (; tile < a.first + apart; ++tile) {
+      dense_down<Kind, Dot::kStreamRows, Dot::kStreams>(a, 0, tile, apart);
+    }
+    tile = a.first + Dot::kStreams * apart;
+  } else {
+    // Weights of one or a few tiles stay in the first cache while all rows pass by.
+    for (; tile + Dot::kTiles <= a.last; tile += Dot::kTiles) {
+      dense_down<Kind, Dot::kRows, Dot::kTiles>(a, 0, tile, 1);
+    }
+  }
+  for (; tile < a.last; ++tile) dense_down<Kind, Dot::kRows, 1>(a, 0, tile, 1);
+}
+
+inline void dense_int8(const DenseArgs& a) { dense_rows<DenseInt8>(a); }
+inline void dense_int4(const DenseArgs& a) { dense_rows<DenseInt4>(a); }

@@ -1,0 +1,51 @@
+// Vectors and the dot product of AVX-512 with VNNI, for two tables. The instruction takes one operand
+// without sign: int8 weights get it by adding 128, which dense_finish_int8 takes off again.
+struct Num {
+  using R = __m512;
+  static constexpr size_t kWidth = 16;
+  static R load(const float* p) { return _mm512_loadu_ps(p); }
+  static void store(float* p, R v) { _mm512_storeu_ps(p, v); }
+  static R set(float v) { return _mm512_set1_ps(v); }
+  static R add(R a, R b) { return _mm512_add_ps(a, b); }
+  static R sub(R a, R b) { return _mm512_sub_ps(a, b); }
+  static R mul(R a, R b) { return _mm512_mul_ps(a, b); }
+  static R fma(R a, R b, R c) { return _mm512_fmadd_ps(a, b, c); }
+  static R max(R a, R b) { return _mm512_max_ps(a, b); }
+  static R min(R a, R b) { return _mm512_min_ps(a, b); }
+  static R round(R v) {
+    return _mm512_roundscale_ps(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+  }
+  static float largest(R v) { return _mm512_reduce_max_ps(v); }
+  static float smallest(R v) { return _mm512_reduce_min_ps(v); }
+  static R load_i32(const int32_t* p) { return _mm512_cvtepi32_ps(_mm512_loadu_si512(p)); }
+  static R load_bf16(const uint8_t* p) {
+    const __m256i half = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
+    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(half), 16));
+  }
+  static void store_i8(R v, int8_t* p) {
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(v)));
+  }
+};
+
+struct Dot {
+  using Acc = __m512i;
+  using W = __m512i;
+  static constexpr int32_t kWeightShift = 128;
+  static constexpr size_t kRows = 8, kTiles = 2, kStreams = 4, kStreamRows = 4;
+  static Acc zero() { return _mm512_setzero_si512(); }
+  static W weights(const uint8_t* p) {
+    return _mm512_xor_si512(_mm512_loadu_si512(p), _mm512_set1_epi8(static_cast<char>(0x80)));
+  }
+  static void nibbles(const uint8_t* p, W* even, W* odd) {
+    const __m512i both = _mm512_loadu_si512(p), low = _mm512_set1_epi8(15);
+    *even = _mm512_and_si512(both, low);
+    *odd = _mm512_and_si512(_mm512_srli_epi16(both, 4), low);
+  }
+  static Acc int8(Acc acc, W w, const int8_t* x) {
+    int32_t four;
+    std::memcpy(&four, x, sizeof(four));
+    return _mm512_dpbusd_epi32(acc, w, _mm512_set1_epi32(four));
+  }
+  static Acc int4(Acc acc, W w, const int8_t* x) { return int8(acc, w, x); }
+  static void store(Acc acc, int32_t* out) { _mm512_storeu_si512(out, acc); }
+};

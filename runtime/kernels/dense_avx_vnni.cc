@@ -1,0 +1,70 @@
+// Dense kernels for AVX-VNNI: the dot products of AVX-512 in 32 bytes, on CPUs without AVX-512.
+#include "runtime/kernels/dense_isa.h"
+
+#if defined(__x86_64__) || defined(_M_X64)
+
+#include <immintrin.h>
+
+MOKA_TARGET_BEGIN("avxvnni,avx2,fma,f16c")
+
+namespace moka {
+namespace dense_avx_vnni_isa {
+
+#include "runtime/kernels/dense_avx2-inl.h"
+
+struct Dot {
+  struct Acc {
+    __m256i v[2];
+  };
+  using W = Acc;
+  static constexpr int32_t kWeightShift = 128;
+  static constexpr size_t kRows = 4, kTiles = 1, kStreams = 4, kStreamRows = 1;
+  static Acc zero() { return {{_mm256_setzero_si256(), _mm256_setzero_si256()}}; }
+  static W weights(const uint8_t* p) {
+    const __m256i shift = _mm256_set1_epi8(static_cast<char>(0x80));
+    return {{_mm256_xor_si256(load_bytes(p), shift), _mm256_xor_si256(load_bytes(p + 32), shift)}};
+  }
+  static void nibbles(const uint8_t* p, W* even, W* odd) {
+    const __m256i low = _mm256_set1_epi8(15);
+    for (size_t i = 0; i < 2; ++i) {
+      const __m256i both = load_bytes(p + 32 * i);
+      even->v[i] = _mm256_and_si256(both, low);
+      odd->v[i] = _mm256_and_si256(_mm256_srli_epi16(both, 4), low);
+    }
+  }
+  static Acc int8(Acc acc, const W& w, const int8_t* x) {
+    int32_t four;
+    std::memcpy(&four, x, sizeof(four));
+    const __m256i group = _mm256_set1_epi32(four);
+    acc.v[0] = _mm256_dpbusd_avx_epi32(acc.v[0], w.v[0], group);
+    acc.v[1] = _mm256_dpbusd_avx_epi32(acc.v[1], w.v[1], group);
+    return acc;
+  }
+  static Acc int4(const Acc& acc, const W& w, const int8_t* x) { return int8(acc, w, x); }
+  static void store(const Acc& acc, int32_t* out) {
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(out), acc.v[0]);
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(out + 8), acc.v[1]);
+  }
+};
+
+#include "runtime/kernels/dense-inl.h"
+
+constexpr DenseKernels kTable = {"avx_vnni",     "avx2",     kCpuAvx2Fma | kCpuAvxVnni,
+                                 dense_quantise, dense_int8, dense_int4};
+
+}  // namespace dense_avx_vnni_isa
+}  // namespace moka
+
+MOKA_TARGET_END
+
+namespace moka {
+const DenseKernels* dense_avx_vnni() { return &dense_avx_vnni_isa::kTable; }
+}  // namespace moka
+
+#else
+
+namespace moka {
+const DenseKernels* dense_avx_vnni() { return nullptr; }
+}  // namespace moka
+
+#endif

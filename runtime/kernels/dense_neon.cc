@@ -1,0 +1,72 @@
+// Dense kernels for 64-bit Arm without dot product instructions (Cortex-A53, A72: Raspberry Pi 3, 4).
+#include "runtime/kernels/dense_isa.h"
+
+#if defined(__aarch64__)
+
+#include <arm_neon.h>
+
+namespace moka {
+namespace dense_neon_isa {
+
+#include "runtime/kernels/dense_neon-inl.h"
+
+struct Dot {
+  struct Acc {
+    int32x4_t v[8];  // outputs 2 i and 2 i + 1, two partial sums each
+  };
+  struct W {
+    int8x8_t v[8];
+  };
+  static constexpr int32_t kWeightShift = 0;
+  static constexpr size_t kRows = 2, kTiles = 1, kStreams = 4, kStreamRows = 1;
+  static Acc zero() {
+    Acc acc;
+    for (size_t i = 0; i < 8; ++i) acc.v[i] = vdupq_n_s32(0);
+    return acc;
+  }
+  static W weights(const uint8_t* p) {
+    W w;
+    for (size_t i = 0; i < 8; ++i) w.v[i] = vreinterpret_s8_u8(vld1_u8(p + 8 * i));
+    return w;
+  }
+  static void nibbles(const uint8_t* p, W* even, W* odd) {
+    const uint8x8_t low = vdup_n_u8(15);
+    for (size_t i = 0; i < 8; ++i) {
+      const uint8x8_t both = vld1_u8(p + 8 * i);
+      even->v[i] = vreinterpret_s8_u8(vand_u8(both, low));
+      odd->v[i] = vreinterpret_s8_u8(vshr_n_u8(both, 4));
+    }
+  }
+  // A product of two int8 fits in 16 bits, -128 * -128 included; pairs are added up in 32.
+  static Acc int8(Acc acc, const W& w, const int8_t* x) {
+    int32_t four;
+    std::memcpy(&four, x, sizeof(four));
+    const int8x8_t group = vreinterpret_s8_s32(vdup_n_s32(four));
+    for (size_t i = 0; i < 8; ++i) acc.v[i] = vpadalq_s16(acc.v[i], vmull_s8(w.v[i], group));
+    return acc;
+  }
+  static Acc int4(const Acc& acc, const W& w, const int8_t* x) { return int8(acc, w, x); }
+  static void store(const Acc& acc, int32_t* out) {
+    for (size_t i = 0; i < 4; ++i) {
+      vst1q_s32(out + 4 * i, vpaddq_s32(acc.v[2 * i], acc.v[2 * i + 1]));
+    }
+  }
+};
+
+#include "runtime/kernels/dense-inl.h"
+
+constexpr DenseKernels kTable = {"neon", "neon", kCpuNeon, dense_quantise, dense_int8, dense_int4};
+
+}  // namespace dense_neon_isa
+
+const DenseKernels* dense_neon() { return &dense_neon_isa::kTable; }
+
+}  // namespace moka
+
+#else
+
+namespace moka {
+const DenseKernels* dense_neon() { return nullptr; }
+}  // namespace moka
+
+#endif

@@ -1,0 +1,72 @@
+// Dense kernels in plain C++.
+#include "runtime/kernels/dense_isa.h"
+
+namespace moka {
+namespace dense_scalar_isa {
+
+struct Num {
+  using R = float;
+  static constexpr size_t kWidth = 1;
+  static R load(const float* p) { return *p; }
+  static void store(float* p, R v) { *p = v; }
+  static R set(float v) { return v; }
+  static R add(R a, R b) { return a + b; }
+  static R sub(R a, R b) { return a - b; }
+  static R mul(R a, R b) { return a * b; }
+  static R fma(R a, R b, R c) { return a * b + c; }
+  static R max(R a, R b) { return a > b ? a : b; }
+  static R min(R a, R b) { return a < b ? a : b; }
+  // Nearest integer; larger numbers than 2^22 are clamped afterwards and only stay large.
+  static R round(R v) { return v > -4e6f && v < 4e6f ? (v + 12582912.0f) - 12582912.0f : v; }
+  static float largest(R v) { return v; }
+  static float smallest(R v) { return v; }
+  static R load_i32(const int32_t* p) { return static_cast<float>(*p); }
+  static R load_bf16(const uint8_t* p) {
+    uint16_t half;
+    std::memcpy(&half, p, sizeof(half));
+    return bfloat16_to_float(half);
+  }
+  static void store_i8(R v, int8_t* p) { *p = static_cast<int8_t>(v); }
+};
+
+struct Dot {
+  struct Acc {
+    int32_t v[16];
+  };
+  struct W {
+    int8_t v[64];
+  };
+  static constexpr int32_t kWeightShift = 0;
+  static constexpr size_t kRows = 2, kTiles = 1, kStreams = 1, kStreamRows = 1;
+  static Acc zero() { return Acc{}; }
+  static W weights(const uint8_t* p) {
+    W w;
+    std::memcpy(w.v, p, sizeof(w.v));
+    return w;
+  }
+  static void nibbles(const uint8_t* p, W* even, W* odd) {
+    for (size_t i = 0; i < 64; ++i) {
+      even->v[i] = static_cast<int8_t>(p[i] & 15);
+      odd->v[i] = static_cast<int8_t>(p[i] >> 4);
+    }
+  }
+  static Acc int8(Acc acc, const W& w, const int8_t* x) {
+    for (size_t o = 0; o < 16; ++o) {
+      const int8_t* row = w.v + 4 * o;
+      acc.v[o] += row[0] * x[0] + row[1] * x[1] + row[2] * x[2] + row[3] * x[3];
+    }
+    return acc;
+  }
+  static Acc int4(const Acc& acc, const W& w, const int8_t* x) { return int8(acc, w, x); }
+  static void store(const Acc& acc, int32_t* out) { std::memcpy(out, acc.v, sizeof(acc.v)); }
+};
+
+#include "runtime/kernels/dense-inl.h"
+
+constexpr DenseKernels kTable = {"scalar", "scalar", 0, dense_quantise, dense_int8, dense_int4};
+
+}  // namespace dense_scalar_isa
+
+const DenseKernels* dense_scalar() { return &dense_scalar_isa::kTable; }
+
+}  // namespace moka
