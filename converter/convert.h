@@ -43,7 +43,7 @@ using ConvertProgressSink = std::function<bool(const ConvertProgress&)>;
 enum class TestVectorMode : uint8_t { kAuto, kAlways, kNever };
 constexpr uint64_t kAutoTestVectorBytes = uint64_t{256} << 20;
 
-// Of models/stories-hf, int8 throughout has 0.0008 and int4 0.016; see models/README.md.
+// Of models/stories-hf, int8 throughout has 0.0007 and int4 0.016; see models/README.md.
 constexpr double kDefaultMaxKl = 0.01;
 
 struct ConvertOptions {

@@ -13,6 +13,7 @@
 #include "converter/checkpoint_reader.h"
 #include "converter/key_value_store.h"
 #include "converter/msgpack.h"
+#include "converter/readers.h"
 #include "converter/zarr.h"
 
 namespace moka {
@@ -462,10 +463,14 @@ Status FlaxCheckpoint::read(size_t tensor, uint64_t first, size_t count, float* 
 }  // namespace
 
 Result<std::unique_ptr<Checkpoint>> open_flax_msgpack(const std::string& path) {
-  MOKA_ASSIGN_OR_RETURN(InputFile file, InputFile::open(path));
-  auto checkpoint = std::make_unique<FlaxCheckpoint>(std::move(file));
-  MOKA_RETURN_IF_ERROR(checkpoint->open());
-  return std::unique_ptr<Checkpoint>(std::move(checkpoint));
+  if constexpr (!kReadsFlax) {
+    return reader_left_out(path, "Flax");
+  } else {
+    MOKA_ASSIGN_OR_RETURN(InputFile file, InputFile::open(path));
+    auto checkpoint = std::make_unique<FlaxCheckpoint>(std::move(file));
+    MOKA_RETURN_IF_ERROR(checkpoint->open());
+    return std::unique_ptr<Checkpoint>(std::move(checkpoint));
+  }
 }
 
 }  // namespace moka

@@ -3,6 +3,7 @@
 
 #include "converter/checkpoint_reader.h"
 #include "converter/key_value_store.h"
+#include "converter/readers.h"
 #include "converter/zarr.h"
 
 namespace moka {
@@ -198,9 +199,13 @@ Status OrbaxCheckpoint::read_step(const Leaf& leaf) {
 }  // namespace
 
 Result<std::unique_ptr<Checkpoint>> open_orbax(const std::string& folder) {
-  auto checkpoint = std::make_unique<OrbaxCheckpoint>(folder);
-  MOKA_RETURN_IF_ERROR(checkpoint->open());
-  return std::unique_ptr<Checkpoint>(std::move(checkpoint));
+  if constexpr (!kReadsOrbax) {
+    return reader_left_out(folder, "Orbax");
+  } else {
+    auto checkpoint = std::make_unique<OrbaxCheckpoint>(folder);
+    MOKA_RETURN_IF_ERROR(checkpoint->open());
+    return std::unique_ptr<Checkpoint>(std::move(checkpoint));
+  }
 }
 
 }  // namespace moka

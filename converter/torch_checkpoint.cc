@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "converter/checkpoint_reader.h"
+#include "converter/readers.h"
 #include "converter/torch_archive.h"
 #include "converter/torch_pickle.h"
 
@@ -368,14 +369,22 @@ Result<std::unique_ptr<TorchCheckpoint>> open_archive(const std::string& path) {
 }  // namespace
 
 Result<std::unique_ptr<Checkpoint>> open_torch(const std::string& path) {
-  MOKA_ASSIGN_OR_RETURN(auto checkpoint, open_archive(path));
-  checkpoint->strip();
-  return std::unique_ptr<Checkpoint>(std::move(checkpoint));
+  if constexpr (!kReadsPyTorch) {
+    return reader_left_out(path, "PyTorch");
+  } else {
+    MOKA_ASSIGN_OR_RETURN(auto checkpoint, open_archive(path));
+    checkpoint->strip();
+    return std::unique_ptr<Checkpoint>(std::move(checkpoint));
+  }
 }
 
 Result<std::unique_ptr<Checkpoint>> open_torch_unstripped(const std::string& path) {
-  MOKA_ASSIGN_OR_RETURN(auto checkpoint, open_archive(path));
-  return std::unique_ptr<Checkpoint>(std::move(checkpoint));
+  if constexpr (!kReadsPyTorch) {
+    return reader_left_out(path, "PyTorch");
+  } else {
+    MOKA_ASSIGN_OR_RETURN(auto checkpoint, open_archive(path));
+    return std::unique_ptr<Checkpoint>(std::move(checkpoint));
+  }
 }
 
 }  // namespace moka

@@ -3,6 +3,7 @@
 #include <string>
 
 #include "runtime/features.h"
+#include "runtime/kernels/dense.h"
 #include "runtime/model_spec.h"
 
 namespace moka {
@@ -83,6 +84,12 @@ class SupportChecker {
           if (tensor.layout != TensorLayout::kTiles) return refuse(place, type + " in rows");
           break;
         default: return refuse(place, type);
+      }
+      // Sums of products are kept in 32 bits.
+      const bool integer = tensor.dtype == DType::kI8 || tensor.dtype == DType::kI4;
+      if (integer && tensor.shape.size() == 2 && tensor.shape[1] > kDenseMaxInputs) {
+        return refuse(place, type + " and " + std::to_string(tensor.shape[1]) +
+                                 " columns, more than " + std::to_string(kDenseMaxInputs));
       }
     }
     const Tensor* positions = spec_.tensor(spec_.positions.table);

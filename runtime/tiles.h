@@ -2,7 +2,8 @@
 //
 // A matrix [out, in] is cut into tiles of 16 outputs. Inside a tile the inputs follow each other in
 // groups of 4, and a group holds the 4 numbers of each of the 16 outputs, 64 bytes: what one
-// dot-product instruction of any CPU reads. Rows and inputs that only fill up a tile are zeros. The
+// dot-product instruction of any CPU reads. Rows and inputs that only fill up a tile are zeros with
+// scale 1; int8 scales are positive, int4 scales have either sign. The
 // kernels of every instruction set read this one layout, so a mapped file needs no packing.
 //
 // int8 (per channel)

@@ -39,6 +39,13 @@ TEST_CASE("check_supported: names the member that cannot run yet") {
        "tensor 'tokens' has type i8 with scales per block"},
       {{},
        [](ModelSpec& s) {
+         s.tensors[0].dtype = DType::kI8;
+         s.tensors[0].quantization = Quantization::kPerChannel;
+         s.tensors[0].shape = {2, 65537};
+       },
+       "tensor 'tokens' has type i8 and 65537 columns, more than 65536"},
+      {{},
+       [](ModelSpec& s) {
          s.memory.emplace();
          s.memory->blocks.resize(2);
          s.memory->blocks[1].mixer = SoftmaxMixer();

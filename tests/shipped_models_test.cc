@@ -18,6 +18,7 @@
 #include "moka/moka.h"
 #include "runtime/loader.h"
 #include "runtime/model_spec.h"
+#include "tests/widen.h"
 
 namespace moka {
 namespace {
@@ -40,25 +41,7 @@ struct WideModel {
     auto opened = load_model_file(file);
     REQUIRE_MESSAGE(opened.ok(), opened.status().message());
     loaded = std::move(opened).value();
-    for (Tensor& tensor : loaded.spec.tensors) widen(&tensor);
-  }
-
-  void widen(Tensor* tensor) {
-    if (tensor->dtype != DType::kI8) return;
-    const size_t rows = tensor->rows(), columns = static_cast<size_t>(tensor->elements()) / rows;
-    constexpr size_t kTail = 32;  // readable floats after a tensor
-    std::vector<float>& out = storage.emplace_back(rows * columns + kTail);
-    const auto* q = static_cast<const int8_t*>(tensor->data);
-    const auto* scales = static_cast<const float*>(tensor->scales);
-    for (size_t i = 0; i < rows * columns; ++i) {
-      out[i] = static_cast<float>(q[i]) * scales[i / columns];
-    }
-    tensor->dtype = DType::kF32;
-    tensor->quantization = Quantization::kNone;
-    tensor->data = out.data();
-    tensor->size = rows * columns * sizeof(float);
-    tensor->scales = nullptr;
-    tensor->scale_size = 0;
+    for (Tensor& tensor : loaded.spec.tensors) test::widen_tensor(&tensor, &storage);
   }
 
   Model open() const {

@@ -20,6 +20,7 @@
 #include "moka/moka.h"
 #include "runtime/loader.h"
 #include "runtime/model_spec.h"
+#include "tests/widen.h"
 
 namespace moka {
 namespace {
@@ -69,28 +70,6 @@ std::vector<float> all_logits(const Model& model, const std::vector<TokenId>& id
   return rows;
 }
 
-// Every int8 tensor of the spec as float32; the memory goes to `storage`.
-void widen_tensors(ModelSpec* spec, std::list<std::vector<float>>* storage) {
-  for (Tensor& tensor : spec->tensors) {
-    if (tensor.dtype != DType::kI8) continue;
-    const size_t rows = tensor.rows(), columns = static_cast<size_t>(tensor.elements()) / rows;
-    storage->emplace_back(rows * columns + 32);
-    float* out = storage->back().data();
-    const int8_t* q = static_cast<const int8_t*>(tensor.data);
-    const float* scales = static_cast<const float*>(tensor.scales);
-    for (size_t r = 0; r < rows; ++r) {
-      for (size_t c = 0; c < columns; ++c)
-        out[r * columns + c] = static_cast<float>(q[r * columns + c]) * scales[r];
-    }
-    tensor.dtype = DType::kF32;
-    tensor.quantization = Quantization::kNone;
-    tensor.data = out;
-    tensor.size = rows * columns * sizeof(float);
-    tensor.scales = nullptr;
-    tensor.scale_size = 0;
-  }
-}
-
 float worst_difference(const Parity& parity, const std::vector<float>& rows, size_t outputs) {
   double worst = 0;
   const size_t width = parity.columns.size() + 1;
@@ -130,7 +109,7 @@ TEST_CASE("stories: logits equal PyTorch's in float32, and int8 stays close") {
   REQUIRE_MESSAGE(loaded.ok(), loaded.status().message());
   ModelSpec wide = loaded.value().spec;
   std::list<std::vector<float>> storage;
-  widen_tensors(&wide, &storage);
+  for (Tensor& tensor : wide.tensors) test::widen_tensor(&tensor, &storage);
   auto float_model = Model::from_spec(std::move(wide));
   REQUIRE_MESSAGE(float_model.ok(), float_model.status().message());
   const size_t outputs = float_model.value().info().outputs;

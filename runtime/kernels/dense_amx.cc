@@ -2,7 +2,7 @@
 // are left to AVX-512 VNNI. The sums are the same integers either way.
 #include "runtime/kernels/dense_isa.h"
 
-#if defined(__x86_64__) && defined(__linux__)
+#if defined(__x86_64__) && defined(__linux__) && !defined(MOKA_WITHOUT_AVX512)
 
 #include <immintrin.h>
 

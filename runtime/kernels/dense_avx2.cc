@@ -1,7 +1,7 @@
 // Dense kernels for AVX2: numbers are widened to 16 bits and multiplied in pairs.
 #include "runtime/kernels/dense_isa.h"
 
-#if defined(__x86_64__) || defined(_M_X64)
+#if (defined(__x86_64__) || defined(_M_X64)) && !defined(MOKA_WITHOUT_AVX2)
 
 #include <immintrin.h>
 

@@ -1,7 +1,7 @@
 // Dense kernels for AVX-512 with VNNI: one instruction multiplies 16 outputs by 4 inputs.
 #include "runtime/kernels/dense_isa.h"
 
-#if defined(__x86_64__) || defined(_M_X64)
+#if (defined(__x86_64__) || defined(_M_X64)) && !defined(MOKA_WITHOUT_AVX512)
 
 #include <immintrin.h>
 

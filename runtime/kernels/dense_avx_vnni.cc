@@ -1,7 +1,7 @@
 // Dense kernels for AVX-VNNI: the dot products of AVX-512 in 32 bytes, on CPUs without AVX-512.
 #include "runtime/kernels/dense_isa.h"
 
-#if defined(__x86_64__) || defined(_M_X64)
+#if (defined(__x86_64__) || defined(_M_X64)) && !defined(MOKA_WITHOUT_AVX2)
 
 #include <immintrin.h>
 

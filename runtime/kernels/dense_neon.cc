@@ -1,7 +1,7 @@
 // Dense kernels for 64-bit Arm without dot product instructions (Cortex-A53, A72: Raspberry Pi 3, 4).
 #include "runtime/kernels/dense_isa.h"
 
-#if defined(__aarch64__)
+#if defined(__aarch64__) && !defined(MOKA_WITHOUT_NEON)
 
 #include <arm_neon.h>
 

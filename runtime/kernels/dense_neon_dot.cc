@@ -1,7 +1,7 @@
 // Dense kernels for 64-bit Arm with the dot product instructions (Cortex-A55, A76 and later).
 #include "runtime/kernels/dense_isa.h"
 
-#if defined(__aarch64__)
+#if defined(__aarch64__) && !defined(MOKA_WITHOUT_NEON)
 
 #include <arm_neon.h>
 

@@ -1,7 +1,7 @@
 // Kernel table for AVX2 with FMA and F16C: eight floats at a time.
 #include "runtime/kernels/isa.h"
 
-#if defined(__x86_64__) || defined(_M_X64)
+#if (defined(__x86_64__) || defined(_M_X64)) && !defined(MOKA_WITHOUT_AVX2)
 
 #include <immintrin.h>
 

@@ -1,7 +1,7 @@
 // Kernel table for AVX-512 (F, BW, DQ, VL): sixteen floats at a time.
 #include "runtime/kernels/isa.h"
 
-#if defined(__x86_64__) || defined(_M_X64)
+#if (defined(__x86_64__) || defined(_M_X64)) && !defined(MOKA_WITHOUT_AVX512)
 
 #include <immintrin.h>
 

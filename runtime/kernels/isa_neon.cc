@@ -1,7 +1,7 @@
 // Kernel table for AArch64 Advanced SIMD (every 64-bit Arm): four floats at a time.
 #include "runtime/kernels/isa.h"
 
-#if defined(__aarch64__)
+#if defined(__aarch64__) && !defined(MOKA_WITHOUT_NEON)
 
 #include <arm_neon.h>
 

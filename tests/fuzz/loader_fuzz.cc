@@ -39,9 +39,11 @@ void load(moka::Span<const uint8_t> bytes) {
   const moka::Result<moka::LoadedModel> model = moka::load_model(aligned.bytes(), "fuzz");
   if (!model.ok()) return;
   const moka::Status verified = moka::verify_data(model.value(), "fuzz");
+  const moka::Status filled = moka::verify_tiles(model.value(), "fuzz");
   const moka::Status supported = moka::check_supported(model.value().spec, "fuzz");
   // A comparison that the compiler cannot leave out, and that never holds.
-  if (read_everything(model.value()) + verified.message().size() + supported.message().size() ==
+  if (read_everything(model.value()) + verified.message().size() + filled.message().size() +
+          supported.message().size() ==
       1) {
     std::abort();
   }
