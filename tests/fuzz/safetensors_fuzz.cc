@@ -39,7 +39,7 @@ void fuzz_safetensors(const uint8_t* data, size_t size) {
   moka::LatteConfig config;
   config.vocab_size = 4;
   config.width = config.heads = config.latents = config.layers = config.hidden = 1;
-  (void)moka::latte_layout(config, moka::LatteNames(), *checkpoint.value(), moka::WeightType::kInt8,
+  (void)moka::latte_layout(config, moka::LatteNames(config), *checkpoint.value(), moka::WeightType::kInt8,
                            "fuzz")
       .ok();
 }
