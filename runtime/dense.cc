@@ -30,6 +30,8 @@ DenseKind kind_of(const Tensor& weight) {
   }
 }
 
+static_assert(kDenseBlock == kTileBlock, "kernels and files must mean the same blocks");
+
 size_t round_up(size_t n, size_t multiple) { return (n + multiple - 1) / multiple * multiple; }
 
 // What the kernels read of one matrix: a stored tensor in tiles as it lies, or a packed copy.
@@ -127,7 +129,6 @@ DenseGroup PackedWeights::add(const ModelSpec& spec, const std::vector<Linear>& 
 }
 
 const std::vector<DenseLayer>& PackedWeights::layers() const { return store_->layers; }
-const DenseKernels& PackedWeights::kernels() const { return *store_->kernels; }
 
 void PackedWeights::set_release(Release release) { store_->release = std::move(release); }
 
@@ -166,7 +167,7 @@ struct DenseRunner::Impl {
   AlignedBuffer<int32_t> zero, sum, block_sum;
 
   bool allocate(size_t rows, size_t widest);
-  void quantise(size_t in, size_t rows, const float* x);
+  void quantise(const DenseGroup& group, size_t rows, const float* x);
   void run_tiled(const DenseGroup& group, size_t rows, float* y);
   DenseRows rows_of(size_t in);
 };
@@ -255,10 +256,8 @@ void DenseRunner::Job::quantise(void* context, size_t, size_t piece) {
   }
 }
 
-void DenseRunner::Impl::quantise(size_t in, size_t rows, const float* x) {
-  DenseGroup group;
-  group.in = in;
-  Job job{this, &group, rows_of(in), rows, 1, x, nullptr, 0};
+void DenseRunner::Impl::quantise(const DenseGroup& group, size_t rows, const float* x) {
+  Job job{this, &group, rows_of(group.in), rows, 1, x, nullptr, 0};
   if (rows >= kParallelRows) job.pieces = static_cast<size_t>(pool->threads());
   pool->run(job.pieces, &Job::quantise, &job);
 }
@@ -308,7 +307,7 @@ Status DenseRunner::run(const DenseGroup& group, size_t rows, const float* x, fl
     }
   }
   if (!tiled) return Status();
-  impl_->quantise(group.in, rows, x);
+  impl_->quantise(group, rows, x);
   impl_->run_tiled(group, rows, y);
   return Status();
 }

@@ -63,7 +63,6 @@ class PackedWeights {
   void set_release(Release release);
 
   const std::vector<DenseLayer>& layers() const;
-  const DenseKernels& kernels() const;
   // Bytes of packed forms, which are memory of their own; 0 before the first DenseRunner is made.
   size_t bytes() const;
 

@@ -1,21 +1,8 @@
 // Vectors and the dot product of AVX-512 with VNNI, for two tables. The instruction takes one operand
 // without sign: int8 weights get it by adding 128, which dense_finish_int8 takes off again.
-struct Num {
-  using R = __m512;
-  static constexpr size_t kWidth = 16;
-  static R load(const float* p) { return _mm512_loadu_ps(p); }
-  static void store(float* p, R v) { _mm512_storeu_ps(p, v); }
-  static R set(float v) { return _mm512_set1_ps(v); }
-  static R add(R a, R b) { return _mm512_add_ps(a, b); }
-  static R sub(R a, R b) { return _mm512_sub_ps(a, b); }
-  static R mul(R a, R b) { return _mm512_mul_ps(a, b); }
-  static R fma(R a, R b, R c) { return _mm512_fmadd_ps(a, b, c); }
-  static R max(R a, R b) { return _mm512_max_ps(a, b); }
-  static R min(R a, R b) { return _mm512_min_ps(a, b); }
-  static R round(R v) {
-    return _mm512_roundscale_ps(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
-  }
-  static float largest(R v) { return _mm512_reduce_max_ps(v); }
+#include "runtime/kernels/vec_avx512-inl.h"
+
+struct Num : FloatVec {
   static float smallest(R v) { return _mm512_reduce_min_ps(v); }
   static R load_i32(const int32_t* p) { return _mm512_cvtepi32_ps(_mm512_loadu_si512(p)); }
   static R load_bf16(const uint8_t* p) {

@@ -4,21 +4,11 @@
 namespace moka {
 namespace dense_scalar_isa {
 
-struct Num {
-  using R = float;
-  static constexpr size_t kWidth = 1;
-  static R load(const float* p) { return *p; }
-  static void store(float* p, R v) { *p = v; }
-  static R set(float v) { return v; }
-  static R add(R a, R b) { return a + b; }
-  static R sub(R a, R b) { return a - b; }
-  static R mul(R a, R b) { return a * b; }
-  static R fma(R a, R b, R c) { return a * b + c; }
-  static R max(R a, R b) { return a > b ? a : b; }
-  static R min(R a, R b) { return a < b ? a : b; }
+#include "runtime/kernels/vec_scalar-inl.h"
+
+struct Num : Scalar {
   // Nearest integer; larger numbers than 2^22 are clamped afterwards and only stay large.
   static R round(R v) { return v > -4e6f && v < 4e6f ? (v + 12582912.0f) - 12582912.0f : v; }
-  static float largest(R v) { return v; }
   static float smallest(R v) { return v; }
   static R load_i32(const int32_t* p) { return static_cast<float>(*p); }
   static R load_bf16(const uint8_t* p) {

@@ -17,22 +17,10 @@ MOKA_TARGET_BEGIN("avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c")
 namespace moka {
 namespace isa_avx512 {
 
-struct Vec {
-  using R = __m512;
-  static constexpr size_t kWidth = 16;
-  static R load(const float* p) { return _mm512_loadu_ps(p); }
-  static void store(float* p, R v) { _mm512_storeu_ps(p, v); }
-  static R set(float v) { return _mm512_set1_ps(v); }
-  static R add(R a, R b) { return _mm512_add_ps(a, b); }
-  static R sub(R a, R b) { return _mm512_sub_ps(a, b); }
-  static R mul(R a, R b) { return _mm512_mul_ps(a, b); }
+#include "runtime/kernels/vec_avx512-inl.h"
+
+struct Vec : FloatVec {
   static R div(R a, R b) { return _mm512_div_ps(a, b); }
-  static R fma(R a, R b, R c) { return _mm512_fmadd_ps(a, b, c); }
-  static R max(R a, R b) { return _mm512_max_ps(a, b); }
-  static R min(R a, R b) { return _mm512_min_ps(a, b); }
-  static R round(R v) {
-    return _mm512_roundscale_ps(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
-  }
   static R exp2_integer(R n) {
     const __m512i biased = _mm512_add_epi32(_mm512_cvtps_epi32(n), _mm512_set1_epi32(127));
     return _mm512_castsi512_ps(_mm512_slli_epi32(biased, 23));
@@ -41,7 +29,6 @@ struct Vec {
     return _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(x, limit, _CMP_GE_OQ), value);
   }
   static float sum(R v) { return _mm512_reduce_add_ps(v); }
-  static float largest(R v) { return _mm512_reduce_max_ps(v); }
   static R load_i8(const int8_t* p) {
     const __m128i bytes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
     return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(bytes));

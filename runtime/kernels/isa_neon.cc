@@ -8,20 +8,10 @@
 namespace moka {
 namespace isa_neon {
 
-struct Vec {
-  using R = float32x4_t;
-  static constexpr size_t kWidth = 4;
-  static R load(const float* p) { return vld1q_f32(p); }
-  static void store(float* p, R v) { vst1q_f32(p, v); }
-  static R set(float v) { return vdupq_n_f32(v); }
-  static R add(R a, R b) { return vaddq_f32(a, b); }
-  static R sub(R a, R b) { return vsubq_f32(a, b); }
-  static R mul(R a, R b) { return vmulq_f32(a, b); }
+#include "runtime/kernels/vec_neon-inl.h"
+
+struct Vec : FloatVec {
   static R div(R a, R b) { return vdivq_f32(a, b); }
-  static R fma(R a, R b, R c) { return vfmaq_f32(c, a, b); }
-  static R max(R a, R b) { return vmaxq_f32(a, b); }
-  static R min(R a, R b) { return vminq_f32(a, b); }
-  static R round(R v) { return vrndnq_f32(v); }
   static R exp2_integer(R n) {
     const int32x4_t biased = vaddq_s32(vcvtq_s32_f32(n), vdupq_n_s32(127));
     return vreinterpretq_f32_s32(vshlq_n_s32(biased, 23));
@@ -30,7 +20,6 @@ struct Vec {
     return vreinterpretq_f32_u32(vandq_u32(vcgeq_f32(x, limit), vreinterpretq_u32_f32(value)));
   }
   static float sum(R v) { return vaddvq_f32(v); }
-  static float largest(R v) { return vmaxvq_f32(v); }
   static R load_i8(const int8_t* p) {
     // Four bytes, not eight: the array may end here.
     uint32_t four;
