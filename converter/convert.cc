@@ -261,7 +261,7 @@ class Converter {
     metadata().quantization =
         std::string("auto: KL from float32 at most ") + limit + " nats per token on " +
         base_name(options_.check_text) +
-        "; matrices int4 in blocks of 32 inputs, bfloat16 scales of least squared error; int8 per "
+        "; matrices int4 per row and block of 32 inputs, least squared error; int8 per "
         "output row: " +
         names + "small matrices; norms, biases and recurrences float32";
   }

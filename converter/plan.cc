@@ -58,7 +58,7 @@ const char* recipe(WeightType weights) {
       return "int8: matrices symmetric per output row, scale absmax/127, rounded to nearest even; "
              "norms, biases and recurrences float32";
     case WeightType::kInt4:
-      return "int4: matrices in blocks of 32 inputs, bfloat16 scales of least squared error, "
+      return "int4: matrices per row and block of 32 inputs, scales of least squared error, "
              "rounded to nearest even; token table, head and small matrices int8 per output row; "
              "norms, biases and recurrences float32";
     default: return "f32";
@@ -191,7 +191,7 @@ std::string transform_of(const TensorRecipe& recipe, SourceType from, DType to) 
   if (to == DType::kI8) {
     numbers = source + " to int8 per row";
   } else if (to == DType::kI4) {
-    numbers = source + " to int4 in blocks of 32";
+    numbers = source + " to int4 per row and block of 32";
   } else if (to == DType::kF16) {
     numbers = from == SourceType::kF16 ? "" : source + " to f16";
   } else {

@@ -30,7 +30,7 @@ void set_stored_type(WeightType type, Tensor* tensor) {
       break;
     case WeightType::kInt4:
       tensor->dtype = DType::kI4;
-      tensor->quantization = Quantization::kPerBlock;
+      tensor->quantization = Quantization::kTwoLevel;
       tensor->block = kTileBlock;
       tensor->layout = TensorLayout::kTiles;
       break;

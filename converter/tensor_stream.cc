@@ -199,19 +199,16 @@ Status TensorStream::send_tiles(const Tensor& tensor, const TensorRecipe& recipe
 void TensorStream::quantise_row(const Tensor& tensor, const float* values, size_t slot) {
   const size_t columns = tensor.shape[1];
   int8_t* q = quantised_.data() + slot * columns;
+  float scale = 0;
   if (tensor.dtype == DType::kI8) {
-    const float scale = quantize_row_int8(values, columns, q);
-    row_scales_[slot] = scale;
-    for (size_t c = 0; c < columns; ++c) error_.add(values[c], static_cast<float>(q[c]) * scale);
-    return;
+    scale = quantize_row_int8(values, columns, q);
+  } else {
+    const size_t blocks = tile_blocks(columns);
+    codes_.resize(kTileOutputs * blocks);
+    scale = quantize_row_int4(values, columns, q, codes_.data() + slot * blocks);
   }
-  const size_t blocks = tile_blocks(columns);
-  block_scales_.resize(kTileOutputs * blocks);
-  uint16_t* scales = block_scales_.data() + slot * blocks;
-  quantize_row_int4(values, columns, q, scales);
-  for (size_t c = 0; c < columns; ++c) {
-    error_.add(values[c], static_cast<float>(q[c]) * bfloat16_to_float(scales[c / kTileBlock]));
-  }
+  row_scales_[slot] = scale;
+  for (size_t c = 0; c < columns; ++c) error_.add(values[c], static_cast<float>(q[c]) * scale);
 }
 
 // Tiles are packed as this machine reads them. That is little-endian: the loader builds nowhere else.
@@ -223,8 +220,8 @@ Status TensorStream::send_tile(const Tensor& tensor, size_t rows, TensorSink& si
     pack_tile_i8(quantised_.data(), columns, row_scales_, rows, columns,
                  reinterpret_cast<int8_t*>(bytes_.data()), tile_scales_.data());
   } else {
-    pack_tile_i4(quantised_.data(), columns, block_scales_.data(), rows, columns, bytes_.data(),
-                 tile_scales_.data());
+    pack_tile_i4(quantised_.data(), columns, row_scales_, codes_.data(), rows, columns,
+                 bytes_.data(), tile_scales_.data());
   }
   MOKA_RETURN_IF_ERROR(sink.data(bytes_.data(), bytes_.size()));
   return sink.scales(tile_scales_.data(), tile_scales_.size());

@@ -58,7 +58,7 @@ class TensorStream {
   // The tile in work: 16 rows of numbers, their scales, and the scales as they are packed.
   std::vector<int8_t> quantised_;
   float row_scales_[kTileOutputs] = {};  // int8
-  std::vector<uint16_t> block_scales_;   // int4, bfloat16
+  std::vector<uint8_t> codes_;           // int4, of blocks
   std::vector<uint8_t> tile_scales_;
   std::optional<size_t> held_source_;
   std::vector<float> held_;

@@ -115,6 +115,8 @@ Status SpecChecker::check_quantization(const Tensor& tensor) const {
                                        " columns"));
       scale_size = 2 * rows * (columns / tensor.block);
       break;
+    case Quantization::kTwoLevel:
+      return fail("has scales at two levels, which only tiles can hold");
   }
   return require(tensor.scale_size == scale_size, "has " + std::to_string(tensor.scale_size) +
                                                       " bytes of scales, expected " +
@@ -124,13 +126,15 @@ Status SpecChecker::check_quantization(const Tensor& tensor) const {
 Status SpecChecker::check_tiles(const Tensor& tensor) const {
   const bool i8 = tensor.dtype == DType::kI8 && tensor.quantization == Quantization::kPerChannel &&
                   tensor.block == 0;
-  const bool i4 = tensor.dtype == DType::kI4 && tensor.quantization == Quantization::kPerBlock &&
+  const bool i4 = tensor.dtype == DType::kI4 && tensor.quantization == Quantization::kTwoLevel &&
                   tensor.block == kTileBlock;
   MOKA_RETURN_IF_ERROR(require(tensor.shape.size() == 2 && (i8 || i4),
                                "lies in tiles, so it must be a matrix of i8 with scales per "
-                               "channel or of i4 with scales per "
-                               "block of 32; it has shape " +
+                               "channel or of i4 with scales at two levels and "
+                               "blocks of 32; it has shape " +
                                    tensor.shape_string() + ", type " + dtype_name(tensor.dtype) +
+                                   ", quantization " +
+                                   std::to_string(static_cast<int>(tensor.quantization)) +
                                    " and block " + std::to_string(tensor.block)));
   // Filled up to whole tiles, 2^48 numbers become fewer than 2^50: nothing wraps.
   const uint64_t tiles = tile_count(tensor.rows()), columns = tensor.shape[1];

@@ -165,8 +165,11 @@ struct DenseRunner::Impl {
   AlignedBuffer<int8_t> q;
   AlignedBuffer<float> step;
   AlignedBuffer<int32_t> zero, sum, block_sum;
+  // Of the kernels, so much per thread.
+  AlignedBuffer<uint8_t> scratch;
+  size_t scratch_each = 0;
 
-  bool allocate(size_t rows, size_t widest);
+  bool allocate(size_t rows, size_t widest, size_t widest_int4);
   void quantise(const DenseGroup& group, size_t rows, const float* x);
   void run_tiled(const DenseGroup& group, size_t rows, float* y);
   DenseRows rows_of(size_t in);
@@ -189,9 +192,11 @@ struct DenseRunner::Job {
 DenseRunner::DenseRunner(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 DenseRunner::~DenseRunner() = default;
 
-bool DenseRunner::Impl::allocate(size_t rows, size_t widest) {
+bool DenseRunner::Impl::allocate(size_t rows, size_t widest, size_t widest_int4) {
   if (widest == 0) return true;
   const size_t padded = round_up(rows, kDenseRowTile), stride = round_up(widest, kDenseRowPad);
+  scratch_each = kernels->scratch_per_input * widest_int4;
+  if (!scratch.allocate(scratch_each * static_cast<size_t>(pool->threads()))) return false;
   return q.allocate(padded * stride) && step.allocate(padded) && zero.allocate(padded) &&
          sum.allocate(padded) && block_sum.allocate(padded * (stride / kTileBlock));
 }
@@ -217,7 +222,7 @@ Result<std::unique_ptr<DenseRunner>> DenseRunner::create(PackedWeights& weights,
   impl->layers = &store.layers;
   impl->floats = std::make_unique<FloatRunner>(*store.floats, pool, store.layers.size());
   impl->tiled.resize(store.layers.size());
-  size_t widest = 0;
+  size_t widest = 0, widest_int4 = 0;
   for (size_t i = 0; i < store.layers.size(); ++i) {
     const DenseLayer& layer = store.layers[i];
     const Tensor& weight = *layer.weights[0];
@@ -240,9 +245,10 @@ Result<std::unique_ptr<DenseRunner>> DenseRunner::create(PackedWeights& weights,
     args.y_stride = layer.row;
     if (layer.biases[0] != nullptr) args.bias = static_cast<const float*>(layer.biases[0]->data);
     widest = std::max(widest, layer.in);
+    if (layer.kind == DenseKind::kInt4) widest_int4 = std::max(widest_int4, args.inputs);
   }
   MOKA_RETURN_IF_ERROR(impl->floats->finish());
-  if (!impl->allocate(max_rows, widest)) {
+  if (!impl->allocate(max_rows, widest, widest_int4)) {
     return Status(StatusCode::kOutOfMemory, "no memory for quantised activations");
   }
   return std::unique_ptr<DenseRunner>(new DenseRunner(std::move(impl)));
@@ -263,9 +269,9 @@ void DenseRunner::Impl::quantise(const DenseGroup& group, size_t rows, const flo
 }
 
 // Piece p of the tiles of all layers of the group, counted through.
-void DenseRunner::Job::multiply(void* context, size_t, size_t piece) {
+void DenseRunner::Job::multiply(void* context, size_t thread, size_t piece) {
   const Job& job = *static_cast<Job*>(context);
-  const Impl& impl = *job.impl;
+  Impl& impl = *job.impl;
   size_t begin = job.tiles * piece / job.pieces, end = job.tiles * (piece + 1) / job.pieces;
   for (size_t i = job.group->first; begin < end; ++i) {
     const DenseLayer& layer = (*impl.layers)[i];
@@ -278,6 +284,7 @@ void DenseRunner::Job::multiply(void* context, size_t, size_t piece) {
       args.first = begin;
       args.last = std::min(end, tiles);
       args.y = job.y + layer.column;
+      args.scratch = impl.scratch.data() + thread * impl.scratch_each;
       (layer.kind == DenseKind::kInt8 ? impl.kernels->int8 : impl.kernels->int4)(args);
     }
     begin = begin > tiles ? begin - tiles : 0;
@@ -314,7 +321,8 @@ Status DenseRunner::run(const DenseGroup& group, size_t rows, const float* x, fl
 
 size_t DenseRunner::scratch_bytes() const {
   return impl_->floats->scratch_bytes() + impl_->q.bytes() + impl_->step.bytes() +
-         impl_->zero.bytes() + impl_->sum.bytes() + impl_->block_sum.bytes();
+         impl_->zero.bytes() + impl_->sum.bytes() + impl_->block_sum.bytes() +
+         impl_->scratch.bytes();
 }
 
 }  // namespace moka

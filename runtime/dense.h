@@ -22,7 +22,7 @@ namespace moka {
 enum class DenseKind {
   kFloat32,  // float weights (float16 and bfloat16 are widened when packed), float arithmetic
   kInt8,     // int8 weights per output channel, activations quantised to int8 row by row
-  kInt4,     // int4 weights in blocks of 32, activations likewise
+  kInt4,     // int4 weights per row and block of 32, activations likewise
 };
 
 // One quantised matrix [out, in], or several float ones over one input, stacked along their outputs

@@ -83,7 +83,7 @@ Tensor HeaderReader::tensor(const fb::Tensor& tensor, Span<const uint8_t> data) 
     result.shape = numbers(tensor.shape());
   }
   result.quantization =
-      enumeration<Quantization::kPerBlock>("tensor.quantization", tensor.quantization());
+      enumeration<Quantization::kTwoLevel>("tensor.quantization", tensor.quantization());
   result.block = tensor.block();
   result.layout = enumeration<TensorLayout::kTiles>("tensor.layout", tensor.layout());
   result.size = tensor.size();

@@ -5,15 +5,12 @@
 #include <cstring>
 #include <string>
 
-#include "runtime/half.h"
 #include "runtime/loader.h"
 #include "runtime/tiles.h"
 
 namespace moka {
 namespace {
 
-// Of the sum of a row's products, their magnitudes added up: sums in float in any order pass.
-constexpr double kSumTolerance = 0x1p-20;
 constexpr uint64_t kPiece = uint64_t{4} << 20;  // looked at before pages are given back
 
 std::string number(double value) {
@@ -22,7 +19,7 @@ std::string number(double value) {
   return text;
 }
 
-// One tile, seen as numbers, scales and sums.
+// One tile, seen as integers, scales, sums and codes.
 class TileReader {
  public:
   TileReader(const Tensor& tensor, uint64_t tile)
@@ -33,28 +30,24 @@ class TileReader {
         scales_(static_cast<const uint8_t*>(tensor.scales) +
                 tile * tile_scale_bytes(tensor.dtype, inputs_)) {}
 
-  // Groups of inputs, with what fills up the last block; and those of one scale.
-  size_t groups() const { return tile_inputs(i4_ ? DType::kI4 : DType::kI8, inputs_) / kTileGroup; }
-  size_t blocks() const { return i4_ ? tile_blocks(inputs_) : 1; }
+  // Inputs with those that only fill up the last group or block.
+  size_t inputs() const { return tile_inputs(i4_ ? DType::kI4 : DType::kI8, inputs_); }
+  size_t blocks() const { return i4_ ? tile_blocks(inputs_) : 0; }
 
   int value(size_t row, size_t input) const {
     const size_t group = input / kTileGroup;
     const size_t at =
         ((i4_ ? group / 2 : group) * kTileOutputs + row) * kTileGroup + input % kTileGroup;
     if (!i4_) return static_cast<int8_t>(data_[at]);
-    return static_cast<int>(group % 2 == 0 ? data_[at] & 15u : data_[at] >> 4) - 8;
+    const int nibble = group % 2 == 0 ? data_[at] & 15 : data_[at] >> 4;
+    const uint8_t of_block = code(row, input / kTileBlock);
+    return (nibble - code_zero(of_block)) * code_multiplier(of_block);
   }
 
-  float scale(size_t row, size_t block) const {
-    if (!i4_) return load<float>(row * sizeof(float));
-    return bfloat16_to_float(load<uint16_t>((block * kTileOutputs + row) * sizeof(uint16_t)));
-  }
-
-  double sum(size_t row) const {
-    const size_t begin =
-        i4_ ? blocks() * kTileOutputs * sizeof(uint16_t) : kTileOutputs * sizeof(float);
-    return i4_ ? static_cast<double>(load<float>(begin + row * sizeof(float)))
-               : static_cast<double>(load<int32_t>(begin + row * sizeof(int32_t)));
+  float scale(size_t row) const { return load<float>(row * sizeof(float)); }
+  int32_t sum(size_t row) const { return load<int32_t>((kTileOutputs + row) * sizeof(int32_t)); }
+  uint8_t code(size_t row, size_t block) const {
+    return scales_[kTileOutputs * (sizeof(float) + sizeof(int32_t) + block) + row];
   }
 
  private:
@@ -92,43 +85,39 @@ class TileCheck {
   }
 
   Status check_row(size_t r, bool fill) const {
-    const bool i4 = tensor_.dtype == DType::kI4;
-    const size_t inputs = tensor_.shape[1], all = reader_.groups() * kTileGroup;
-    const size_t per_block = all / reader_.blocks();
-    double sum = 0, magnitude = 0;
-    for (size_t b = 0; b < reader_.blocks(); ++b) {
-      const float scale = reader_.scale(r, b);
-      MOKA_RETURN_IF_ERROR(check_scale(r, fill, i4, b, scale));
-      int64_t block_sum = 0;
-      for (size_t c = b * per_block; c < (b + 1) * per_block; ++c) {
-        const int value = reader_.value(r, c);
-        if (value != 0 && (fill || c >= inputs)) {
-          return fail(r, "holds " + std::to_string(value) + " at column " + std::to_string(c) +
-                             ", which only fills up the tile: expected 0");
-        }
-        block_sum += value;
+    const size_t inputs = tensor_.shape[1];
+    MOKA_RETURN_IF_ERROR(check_scale(r, fill));
+    for (size_t b = 0; b < reader_.blocks(); ++b) MOKA_RETURN_IF_ERROR(check_code(r, b));
+    int64_t sum = 0;
+    for (size_t c = 0; c < reader_.inputs(); ++c) {
+      const int value = reader_.value(r, c);
+      if (value != 0 && (fill || c >= inputs)) {
+        return fail(r, "holds " + std::to_string(value) + " at column " + std::to_string(c) +
+                           ", which only fills up the tile: expected 0");
       }
-      const double term = static_cast<double>(block_sum) * (i4 ? static_cast<double>(scale) : 1.0);
-      sum += term;
-      magnitude += std::fabs(term);
+      sum += value;
     }
-    // The sum of int8 is an integer, and exact. Written so that NaN fails.
-    const double tolerance = i4 ? magnitude * kSumTolerance : 0.0;
-    if (std::fabs(reader_.sum(r) - sum) <= tolerance) return Status();
-    return fail(
-        r, "its sum is " + number(reader_.sum(r)) + ", but its numbers add up to " + number(sum));
+    if (reader_.sum(r) == sum) return Status();
+    return fail(r, "its sum is " + std::to_string(reader_.sum(r)) + ", but its numbers add up to " +
+                       std::to_string(sum));
   }
 
-  Status check_scale(size_t r, bool fill, bool i4, size_t block, float scale) const {
-    const std::string of_block = i4 ? " of block " + std::to_string(block) : "";
+  Status check_scale(size_t r, bool fill) const {
+    const float scale = reader_.scale(r);
     if (fill && scale != 1.0f) {
-      return fail(r, "only fills up the tile, but its scale" + of_block + " is " + number(scale) +
-                         ", expected 1");
+      return fail(r, "only fills up the tile, but its scale is " + number(scale) + ", expected 1");
     }
-    // Blocks of int4 may have either sign: -8 is then their largest number, not their smallest.
-    if (std::isnormal(scale) && (i4 || scale > 0)) return Status();
-    return fail(r, "its scale" + of_block + " is " + number(scale) + ", expected a " +
-                       (i4 ? "" : "positive ") + "normal number");
+    if (std::isnormal(scale) && scale > 0) return Status();
+    return fail(r, "its scale is " + number(scale) + ", expected a positive normal number");
+  }
+
+  Status check_code(size_t r, size_t block) const {
+    const uint8_t code = reader_.code(r, block);
+    const int multiplier = code_multiplier(code), most = max_multiplier(code_zero(code));
+    if (multiplier >= 1 && multiplier <= most) return Status();
+    return fail(r, "the code of block " + std::to_string(block) + " has multiplier " +
+                       std::to_string(multiplier) + ", expected 1 to " + std::to_string(most) +
+                       " with zero " + std::to_string(code_zero(code)));
   }
 
   const Tensor& tensor_;

@@ -20,10 +20,10 @@ using TensorIndex = int32_t;
 constexpr TensorIndex kNoTensor = -1;
 
 enum class DType : uint8_t { kF32 = 0, kF16 = 1, kBF16 = 2, kI8 = 3, kI4 = 4, kI32 = 5 };
-enum class Quantization : uint8_t { kNone = 0, kPerChannel = 1, kPerBlock = 2 };
+enum class Quantization : uint8_t { kNone = 0, kPerChannel = 1, kPerBlock = 2, kTwoLevel = 3 };
 
-// How the numbers of a matrix lie: row after row, or as tiles.h has it (kI8 per channel, kI4 per
-// block of 32; only matrices of products and token tables).
+// How the numbers of a matrix lie: row after row, or as tiles.h has it (kI8 per channel, kI4 at two
+// levels with blocks of 32; only matrices of products and token tables).
 enum class TensorLayout : uint8_t { kRows = 0, kTiles = 1 };
 
 const char* dtype_name(DType dtype);
@@ -37,8 +37,7 @@ struct Tensor {
   uint64_t size = 0;  // bytes
   Quantization quantization = Quantization::kNone;
   uint32_t block = 0;
-  const void* scales =
-      nullptr;  // float[rows] per channel, bfloat16[rows][columns / block] per block
+  const void* scales = nullptr;  // float[rows] per channel; as tiles.h has it in tiles
   uint64_t scale_size = 0;
   TensorLayout layout = TensorLayout::kRows;
 

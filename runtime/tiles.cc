@@ -2,15 +2,12 @@
 
 #include <cstring>
 
-#include "runtime/half.h"
-
 namespace moka {
 namespace {
 
 constexpr size_t kBytesPerGroup = kTileOutputs * kTileGroup;
-constexpr int kI4Offset = 8;        // a stored half byte is q + 8
-constexpr uint8_t kI4Zeros = 0x88;  // two numbers 0
-constexpr uint16_t kBFloat16One = 0x3f80;
+constexpr int kFillZero = 8;
+constexpr uint8_t kFillCode = tile_code(1, kFillZero);  // of rows that fill up a tile
 
 // Where the number of input c lies among those of output 0 in a tile of int8.
 constexpr size_t i8_place(size_t c) { return c / kTileGroup * kBytesPerGroup + c % kTileGroup; }
@@ -56,30 +53,28 @@ void pack_tile_i8(const int8_t* q, size_t stride, const float* scale, size_t row
   }
 }
 
-void pack_tile_i4(const int8_t* q, size_t stride, const uint16_t* scale, size_t rows, size_t inputs,
-                  uint8_t* data, void* scales) {
-  std::memset(data, kI4Zeros, static_cast<size_t>(tile_data_bytes(DType::kI4, inputs)));
+void pack_tile_i4(const int8_t* q, size_t stride, const float* scale, const uint8_t* code,
+                  size_t rows, size_t inputs, uint8_t* data, void* scales) {
+  std::memset(data, 0, static_cast<size_t>(tile_data_bytes(DType::kI4, inputs)));
   const size_t blocks = tile_blocks(inputs);
-  auto* sums = static_cast<uint8_t*>(scales) + blocks * kTileOutputs * sizeof(uint16_t);
+  auto* sums = static_cast<uint8_t*>(scales) + kTileOutputs * sizeof(float);
+  uint8_t* codes = sums + kTileOutputs * sizeof(int32_t);
   for (size_t r = 0; r < kTileOutputs; ++r) {
-    double total = 0;  // products of a bfloat16 and a small integer are exact in it
+    int32_t sum = 0;
     for (size_t b = 0; b < blocks; ++b) {
-      const uint16_t block_scale = r < rows ? scale[r * blocks + b] : kBFloat16One;
-      store(scales, b * kTileOutputs + r, block_scale);
-      if (r >= rows) continue;
-      const size_t end = (b + 1) * kTileBlock < inputs ? (b + 1) * kTileBlock : inputs;
-      int sum = 0;
-      for (size_t c = b * kTileBlock; c < end; ++c) {
-        const int value = q[r * stride + c];
+      const uint8_t of_block = r < rows ? code[r * blocks + b] : kFillCode;
+      const int multiplier = code_multiplier(of_block), zero = code_zero(of_block);
+      codes[b * kTileOutputs + r] = of_block;
+      for (size_t c = b * kTileBlock; c < (b + 1) * kTileBlock; ++c) {
+        const int value = r < rows && c < inputs ? q[r * stride + c] : 0;
+        const int nibble = value / multiplier + zero;
         uint8_t& byte = data[i4_place(c) + r * kTileGroup];
-        const auto half = static_cast<unsigned>(value + kI4Offset) & 15u;
-        byte =
-            static_cast<uint8_t>(i4_high(c) ? (byte & 0x0fu) | (half << 4) : (byte & 0xf0u) | half);
+        byte = static_cast<uint8_t>(byte | (i4_high(c) ? nibble << 4 : nibble));
         sum += value;
       }
-      total += static_cast<double>(bfloat16_to_float(block_scale)) * sum;
     }
-    store(sums, r, static_cast<float>(total));
+    store(scales, r, r < rows ? scale[r] : 1.0f);
+    store(sums, r, sum);
   }
 }
 
@@ -92,17 +87,21 @@ void read_tile_row(const Tensor& tensor, size_t row, float* out) {
                      r * kTileGroup;
   const auto* scales = static_cast<const uint8_t*>(tensor.scales) +
                        tile * static_cast<size_t>(tile_scale_bytes(tensor.dtype, inputs));
+  const uint8_t* codes = scales + kTileOutputs * (sizeof(float) + sizeof(int32_t)) + r;
   const bool i4 = tensor.dtype == DType::kI4;
-  float scale = i4 ? 1.0f : load<float>(scales, r);
+  const float scale = load<float>(scales, r);
+  int multiplier = 1, zero = 0;
   for (size_t c = 0; c < inputs; c += kTileGroup) {
     const size_t count = inputs - c < kTileGroup ? inputs - c : kTileGroup;
     const uint8_t* group = data + (i4 ? i4_place(c) : i8_place(c));
     if (i4 && c % kTileBlock == 0) {
-      scale = bfloat16_to_float(load<uint16_t>(scales, c / kTileBlock * kTileOutputs + r));
+      const uint8_t code = codes[c / kTileBlock * kTileOutputs];
+      multiplier = code_multiplier(code);
+      zero = code_zero(code);
     }
     const unsigned shift = i4_high(c) ? 4 : 0;
     for (size_t i = 0; i < count; ++i) {
-      const int value = i4 ? static_cast<int>((group[i] >> shift) & 15u) - kI4Offset
+      const int value = i4 ? (static_cast<int>((group[i] >> shift) & 15u) - zero) * multiplier
                            : static_cast<int>(static_cast<int8_t>(group[i]));
       out[c + i] = static_cast<float>(value) * scale;
     }

@@ -179,31 +179,34 @@ enum class Quantization : uint8_t {
   None = 0,
   PerChannel = 1,
   PerBlock = 2,
+  TwoLevel = 3,
   MIN = None,
-  MAX = PerBlock
+  MAX = TwoLevel
 };
 
-inline const Quantization (&EnumValuesQuantization())[3] {
+inline const Quantization (&EnumValuesQuantization())[4] {
   static const Quantization values[] = {
     Quantization::None,
     Quantization::PerChannel,
-    Quantization::PerBlock
+    Quantization::PerBlock,
+    Quantization::TwoLevel
   };
   return values;
 }
 
 inline const char * const *EnumNamesQuantization() {
-  static const char * const names[4] = {
+  static const char * const names[5] = {
     "None",
     "PerChannel",
     "PerBlock",
+    "TwoLevel",
     nullptr
   };
   return names;
 }
 
 inline const char *EnumNameQuantization(Quantization e) {
-  if (::flatbuffers::IsOutRange(e, Quantization::None, Quantization::PerBlock)) return "";
+  if (::flatbuffers::IsOutRange(e, Quantization::None, Quantization::TwoLevel)) return "";
   const size_t index = static_cast<size_t>(e);
   return EnumNamesQuantization()[index];
 }

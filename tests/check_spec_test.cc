@@ -143,21 +143,28 @@ TEST_CASE("check_spec: matrices in tiles") {
        "tensor 'tokens': has 1536 bytes, expected 1200 for shape [50, 24] of i8"},
       {[](ModelSpec& s) { s.tensors[0].block = 32; },
        "tensor 'tokens': lies in tiles, so it must be a matrix of i8 with scales per channel or of "
-       "i4 with scales per block of 32; it has shape [50, 24], type i8 and block 32"},
+       "i4 with scales at two levels and blocks of 32; it has shape [50, 24], type i8, "
+       "quantization "
+       "1 and block 32"},
       {[](ModelSpec& s) {
          s.tensors[0].quantization = Quantization::kPerBlock;
          s.tensors[0].block = 8;
        },
        "tensor 'tokens': lies in tiles, so it must be a matrix of i8 with scales per channel or of "
-       "i4 with scales per block of 32; it has shape [50, 24], type i8 and block 8"},
+       "i4 with scales at two levels and blocks of 32; it has shape [50, 24], type i8, "
+       "quantization "
+       "2 and block 8"},
       {[](ModelSpec& s) { s.tensors[1].layout = TensorLayout::kTiles; },
        "tensor 'blocks.0.norm1.scale': lies in tiles, so it must be a matrix of i8 with scales per "
-       "channel or of i4 with scales per block of 32; it has shape [24], type f32 and block 0"},
+       "channel or of i4 with scales at two levels and blocks of 32; it has shape [24], type f32, "
+       "quantization 0 and block 0"},
       {[](ModelSpec& s) {
          s.tensors[0].shape = {5, 10, 24};
        },
        "tensor 'tokens': lies in tiles, so it must be a matrix of i8 with scales per channel or of "
-       "i4 with scales per block of 32; it has shape [5, 10, 24], type i8 and block 0"},
+       "i4 with scales at two levels and blocks of 32; it has shape [5, 10, 24], type i8, "
+       "quantization "
+       "1 and block 0"},
       {[](ModelSpec& s) {
          s.tensors[0].shape = {0xffffffff, 0xffff};
        },
@@ -170,13 +177,17 @@ TEST_CASE("check_spec: matrices in tiles") {
       {[](ModelSpec& s) { s.tensors[0].size += 1; },
        "tensor 'tokens': has 1025 bytes, expected 1024 for shape [50, 24] of i4 in tiles"},
       {[](ModelSpec& s) { s.tensors[0].scale_size += 2; },
-       "tensor 'tokens': has 386 bytes of scales, expected 384 in tiles"},
+       "tensor 'tokens': has 578 bytes of scales, expected 576 in tiles"},
       {[](ModelSpec& s) { s.tensors[0].block = 64; },
        "tensor 'tokens': lies in tiles, so it must be a matrix of i8 with scales per channel or of "
-       "i4 with scales per block of 32; it has shape [50, 24], type i4 and block 64"},
+       "i4 with scales at two levels and blocks of 32; it has shape [50, 24], type i4, "
+       "quantization "
+       "3 and block 64"},
       {[](ModelSpec& s) { s.tensors[0].quantization = Quantization::kPerChannel; },
        "tensor 'tokens': lies in tiles, so it must be a matrix of i8 with scales per channel or of "
-       "i4 with scales per block of 32; it has shape [50, 24], type i4 and block 32"},
+       "i4 with scales at two levels and blocks of 32; it has shape [50, 24], type i4, "
+       "quantization "
+       "1 and block 32"},
       {[](ModelSpec& s) { s.tensors[0].layout = TensorLayout::kRows; },
        "tensor 'tokens': has 1024 bytes, expected 600 for shape [50, 24] of i4"},
   };

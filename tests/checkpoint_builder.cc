@@ -64,17 +64,17 @@ std::vector<float> test_numbers(size_t count, float scale, uint32_t seed) {
   return values;
 }
 
-TestCheckpoint small_checkpoint() {
+TestCheckpoint small_checkpoint(uint32_t width, uint32_t hidden) {
   TestCheckpoint checkpoint;
   checkpoint.config = {{"model_type", "latte"},
                        {"vocab_size", 260},
-                       {"hidden_size", 16},
+                       {"hidden_size", width},
                        {"num_hidden_layers", 2},
                        {"num_attention_heads", 2},
                        {"num_latents", 8},
                        {"block_type", "rms_swiglu"},
                        {"mixer", "macchiato"},
-                       {"intermediate_size", 24},
+                       {"intermediate_size", hidden},
                        {"positions", "none"},
                        {"window", 4},
                        {"tie_word_embeddings", true},
@@ -85,20 +85,20 @@ TestCheckpoint small_checkpoint() {
     for (const uint64_t extent : shape) count *= extent;
     checkpoint.tensors[name] = raw_f32(shape, test_numbers(count, scale, seed++));
   };
-  add("embed.weight", {260, 16}, 0.5f);
+  add("embed.weight", {260, width}, 0.5f);
   for (int i = 0; i < 2; ++i) {
     const std::string block = "blocks." + std::to_string(i) + ".";
-    for (const char* norm : {"norm1.weight", "norm2.weight"}) add(block + norm, {16}, 1.0f);
-    for (const char* name : {"q", "k"}) add(block + "mixer." + name + ".weight", {8, 16}, 0.5f);
+    for (const char* norm : {"norm1.weight", "norm2.weight"}) add(block + norm, {width}, 1.0f);
+    for (const char* name : {"q", "k"}) add(block + "mixer." + name + ".weight", {8, width}, 0.5f);
     for (const char* name : {"v", "o", "local_q", "local_k"}) {
-      add(block + "mixer." + name + ".weight", {16, 16}, 0.3f);
+      add(block + "mixer." + name + ".weight", {width, width}, 0.3f);
     }
-    add(block + "mixer.gate.weight", {2, 16}, 0.3f);
-    add(block + "gate.weight", {24, 16}, 0.3f);
-    add(block + "up.weight", {24, 16}, 0.3f);
-    add(block + "down.weight", {16, 24}, 0.3f);
+    add(block + "mixer.gate.weight", {2, width}, 0.3f);
+    add(block + "gate.weight", {hidden, width}, 0.3f);
+    add(block + "up.weight", {hidden, width}, 0.3f);
+    add(block + "down.weight", {width, hidden}, 0.3f);
   }
-  add("final_norm.weight", {16}, 1.0f);
+  add("final_norm.weight", {width}, 1.0f);
   return checkpoint;
 }
 

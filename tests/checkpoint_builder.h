@@ -35,8 +35,9 @@ struct TestCheckpoint {
   void write(const std::string& folder) const;
 };
 
-// Macchiato, rms_swiglu, 260 bytes of vocabulary, width 16, 2 heads, 8 latents, 2 layers, tied.
-TestCheckpoint small_checkpoint();
+// Macchiato, rms_swiglu, 260 bytes of vocabulary, 2 heads, 8 latents, 2 layers, tied. Width 20 and a
+// feed-forward of 64 or more give matrices that int4 is for.
+TestCheckpoint small_checkpoint(uint32_t width = 16, uint32_t hidden = 24);
 
 // Numbers that look random, of variance about scale^2; equal on every platform.
 std::vector<float> test_numbers(size_t count, float scale, uint32_t seed);

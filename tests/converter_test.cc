@@ -17,13 +17,11 @@
 #include "runtime/tiles.h"
 #include "tests/allocation_counter.h"
 #include "tests/checkpoint_builder.h"
-#include "tests/converter_checkpoint.h"
 #include "tests/process.h"
 
 namespace moka {
 namespace {
 
-using test::checkpoint_with_hidden;
 using test::raw_f32;
 using test::read_file;
 using test::small_checkpoint;
@@ -99,7 +97,7 @@ TEST_CASE("converter: logits of float32 are those of the training framework") {
 
 TEST_CASE("converter: stored tensors are the source, number for number") {
   const TemporaryFolder folder;
-  const TestCheckpoint checkpoint = checkpoint_with_hidden(72);
+  const TestCheckpoint checkpoint = small_checkpoint(20, 72);
   checkpoint.write(folder.path());
   for (const WeightType weights :
        {WeightType::kF32, WeightType::kF16, WeightType::kInt8, WeightType::kInt4}) {
@@ -136,19 +134,18 @@ TEST_CASE("converter: stored tensors are the source, number for number") {
         int4_tensors += i4;
         const size_t columns = tensor.shape[1], blocks = tile_blocks(columns);
         std::vector<int8_t> q(columns);
-        std::vector<uint16_t> scales(blocks);
+        std::vector<uint8_t> codes(blocks);
         std::vector<float> stored(columns);
         for (size_t row = 0; row < tensor.rows(); ++row) {
           const float* values = source.data() + row * columns;
           float scale = 0;
           if (i4) {
-            quantize_row_int4(values, columns, q.data(), scales.data());
+            scale = quantize_row_int4(values, columns, q.data(), codes.data());
           } else {
             scale = quantize_row_int8(values, columns, q.data());
           }
           read_tile_row(tensor, row, stored.data());
           for (size_t c = 0; c < columns; ++c) {
-            if (i4) scale = bfloat16_to_float(scales[c / kTileBlock]);
             CHECK(stored[c] == static_cast<float>(q[c]) * scale);
           }
         }

@@ -101,7 +101,7 @@ class Matrices {
     const size_t scale_size = static_cast<size_t>(tile_scale_bytes(DType::kI4, in));
     uint8_t* data = bytes(tiles * data_size);
     uint8_t* scales = bytes(tiles * scale_size);
-    tensor->quantization = Quantization::kPerBlock;
+    tensor->quantization = Quantization::kTwoLevel;
     tensor->block = static_cast<uint32_t>(kTileBlock);
     tensor->layout = TensorLayout::kTiles;
     tensor->data = data;
@@ -109,19 +109,27 @@ class Matrices {
     for (size_t t = 0; t < tiles; ++t) {
       const size_t rows = std::min(kTileOutputs, out - t * kTileOutputs);
       std::vector<int8_t> q(rows * in);
-      std::vector<uint16_t> scale(rows * blocks);
-      for (uint16_t& s : scale) {
-        s = static_cast<uint16_t>(bits_of_float(random->uniform(0.01f, 0.2f)) >> 16);
-      }
+      std::vector<float> scale(rows);
+      std::vector<uint8_t> code(rows * blocks);
+      for (float& s : scale) s = random->uniform(0.001f, 0.02f);
+      for (uint8_t& c : code) c = any_code(random);
       for (size_t i = 0; i < q.size(); ++i) {
-        q[i] = static_cast<int8_t>(static_cast<int>(random->below(16)) - 8);
-        const float block_scale = bfloat16_to_float(scale[i / in * blocks + i % in / kTileBlock]);
+        const uint8_t of_block = code[i / in * blocks + i % in / kTileBlock];
+        const int nibble = static_cast<int>(random->below(16));
+        q[i] = static_cast<int8_t>((nibble - code_zero(of_block)) * code_multiplier(of_block));
         (*values)[t * kTileOutputs * in + i] =
-            static_cast<double>(q[i]) * static_cast<double>(block_scale);
+            static_cast<double>(q[i]) * static_cast<double>(scale[i / in]);
       }
-      pack_tile_i4(q.data(), in, scale.data(), rows, in, data + t * data_size,
+      pack_tile_i4(q.data(), in, scale.data(), code.data(), rows, in, data + t * data_size,
                    scales + t * scale_size);
     }
+  }
+  // Every zero, with the smallest and the largest multiplier more often than those between.
+  static uint8_t any_code(Random* random) {
+    const int zero = kMinZero + static_cast<int>(random->below(kMaxZero - kMinZero + 1));
+    const int most = max_multiplier(zero);
+    const int drawn = static_cast<int>(random->below(static_cast<uint32_t>(most) + 8)) - 3;
+    return tile_code(std::min(std::max(drawn, 1), most), zero);
   }
   TensorIndex add_bias(size_t out, Random* random) {
     Tensor tensor;
@@ -195,28 +203,26 @@ struct Answers {
       const float* row = x.data() + r * in;
       const QuantisedRow quantised(row, in);
       for (const Linear& linear : linears) {
-        const DType type = matrices.spec.tensor(linear.weight)->dtype;
-        const bool int8 = matrices.quantised(linear);
+        const bool integer = matrices.quantised(linear);
         for (size_t o = 0; o < matrices.spec.tensor(linear.weight)->rows(); ++o) {
           const double bias = matrices.bias(linear, o);
           double sum = 0, true_sum = 0, terms = 0, slack = 0;
           for (size_t i = 0; i < in; ++i) {
             const double weight = matrices.weight(linear, o, i, in);
             true_sum += weight * row[i];
-            sum += weight * (int8 ? quantised.value(i) : static_cast<double>(row[i]));
+            sum += weight * (integer ? quantised.value(i) : static_cast<double>(row[i]));
             terms += std::fabs(weight * row[i]);
             slack += std::fabs(weight) * static_cast<double>(quantised.step);
           }
           want.push_back(sum + bias);
-          // Integer sums are exact, of blocks too; then blocks are added up, with the zero point's part
-          // as large as the others. Float sums start from the bias and round at every term.
+          // Integer sums are exact. Float sums start from the bias and round at every term.
           const double exact = 8 * kEps * (std::fabs(sum) + std::fabs(bias));
-          const double blocks = type == DType::kI4 ? 4 * kEps * (terms + 128 * slack) : 0.0;
-          tolerance.push_back(int8 ? exact + blocks
-                                   : 4e-7 * terms + 2 * kEps * std::sqrt(static_cast<double>(in)) *
-                                                        std::fabs(bias));
+          tolerance.push_back(integer
+                                  ? exact
+                                  : 4e-7 * terms + 2 * kEps * std::sqrt(static_cast<double>(in)) *
+                                                       std::fabs(bias));
           // Independent of how quantisation goes: within a step of each input.
-          if (int8) off_by_more = off_by_more || std::fabs(sum - true_sum) > slack * 1.001;
+          if (integer) off_by_more = off_by_more || std::fabs(sum - true_sum) > slack * 1.001;
         }
       }
     }

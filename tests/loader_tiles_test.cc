@@ -1,10 +1,10 @@
 // verify_tiles: one wrong byte in what a writer derives or fills up, one message that names it.
 #include <doctest/doctest.h>
 
+#include <cmath>
 #include <cstring>
 #include <string>
 
-#include "runtime/half.h"
 #include "runtime/tiles.h"
 #include "tests/model_file.h"
 
@@ -96,7 +96,7 @@ TEST_CASE("loader: verify_tiles finds what is wrong in tiles of int8") {
 TEST_CASE("loader: verify_tiles finds what is wrong in tiles of int4") {
   Tiled tiled(DType::kI4);
   REQUIRE(tiled.tokens().size == 2 * 512);
-  REQUIRE(tiled.tokens().scale_size == 2 * 128);
+  REQUIRE(tiled.tokens().scale_size == 2 * (128 + 32));
   REQUIRE(tiled.verify().ok());
 
   SUBCASE("a number that changed") {
@@ -106,38 +106,46 @@ TEST_CASE("loader: verify_tiles finds what is wrong in tiles of int4") {
     CHECK(status.message().find("x.moka: tensor 'tokens', tile 0, row 5: its sum is ") == 0);
   }
   SUBCASE("a number beyond the columns") {
+    tiled.put<uint8_t>(128 + 16 + 6, tile_code(2, 8));
     tiled.data()[256 + 64 + 6 * 4] = 0x81;  // row 6, columns 40 (low half) and 44
-    tiled.expect("tile 0, row 6: holds -7 at column 40, which only fills up the tile: expected 0");
+    tiled.expect("tile 0, row 6: holds -14 at column 40, which only fills up the tile: expected 0");
   }
   SUBCASE("scales") {
-    tiled.put<uint16_t>(32 + 2 * 2, 0);  // row 2, block 1
-    tiled.expect("tile 0, row 2: its scale of block 1 is 0, expected a normal number");
-    tiled.put<uint16_t>(32 + 2 * 2, 0x7f80);
-    tiled.expect("tile 0, row 2: its scale of block 1 is inf, expected a normal number");
+    tiled.put(2 * 4, -0.5f);
+    tiled.expect("tile 0, row 2: its scale is -0.5, expected a positive normal number");
   }
-  SUBCASE("a negative scale is one, with the sum that it makes") {
-    uint16_t scale[2];
-    float sum = 0;
-    std::memcpy(&scale[0], tiled.scales() + 2 * 2, 2);
-    std::memcpy(&scale[1], tiled.scales() + 32 + 2 * 2, 2);
-    std::memcpy(&sum, tiled.scales() + 64 + 2 * 4, 4);
-    tiled.put<uint16_t>(2 * 2, static_cast<uint16_t>(scale[0] ^ 0x8000u));
-    tiled.put<uint16_t>(32 + 2 * 2, static_cast<uint16_t>(scale[1] ^ 0x8000u));
+  SUBCASE("codes") {
+    tiled.put<uint8_t>(128 + 16 + 2, tile_code(0, 8));  // row 2, block 1
+    tiled.expect(
+        "tile 0, row 2: the code of block 1 has multiplier 0, expected 1 to 16 with zero 8");
+    tiled.put<uint8_t>(128 + 16 + 2, tile_code(17, 8));
+    tiled.expect(
+        "tile 0, row 2: the code of block 1 has multiplier 17, expected 1 to 16 with zero 8");
+    tiled.put<uint8_t>(128 + 16 + 2, tile_code(12, 11));
+    tiled.expect(
+        "tile 0, row 2: the code of block 1 has multiplier 12, expected 1 to 11 with zero 11");
+  }
+  SUBCASE("a code that changed, and the sum with it") {
+    const uint8_t before = tiled.scales()[128 + 3];
+    REQUIRE(code_multiplier(before) < 16);
+    tiled.put<uint8_t>(128 + 3, static_cast<uint8_t>(before + 1));
     CHECK(tiled.verify().code() == StatusCode::kCorrupt);
-    tiled.put(64 + 2 * 4, -sum);
+    int32_t sum = 0;
+    std::memcpy(&sum, tiled.scales() + 64 + 3 * 4, 4);
+    float row[40];
+    read_tile_row(tiled.tokens(), 3, row);
+    float scale = 0;
+    std::memcpy(&scale, tiled.scales() + 3 * 4, 4);
+    double total = 0;
+    for (const float value : row) total += static_cast<double>(value / scale);
+    tiled.put<int32_t>(64 + 3 * 4, static_cast<int32_t>(std::lrint(total)));
     CHECK(tiled.verify().ok());
-    // Sums of floats depend on their order; the last bits may differ, more may not.
-    tiled.put(64 + 2 * 4, -float_from_bits(bits_of_float(sum) + 1));
-    CHECK(tiled.verify().ok());
-    tiled.put(64 + 2 * 4, -sum * 1.001f);
-    CHECK(tiled.verify().code() == StatusCode::kCorrupt);
-    tiled.put<uint32_t>(64 + 2 * 4, 0x7fc00000u);
+    tiled.put<int32_t>(64 + 3 * 4, static_cast<int32_t>(std::lrint(total)) + 1);
     CHECK(tiled.verify().code() == StatusCode::kCorrupt);
   }
   SUBCASE("rows that only fill up") {
-    tiled.put<uint16_t>(128 + 32 + 4 * 2, 0x4000);
-    tiled.expect(
-        "tile 1, row 20: only fills up the tile, but its scale of block 1 is 2, expected 1");
+    tiled.put(160 + 4 * 4, 2.0f);
+    tiled.expect("tile 1, row 20: only fills up the tile, but its scale is 2, expected 1");
   }
 }
 

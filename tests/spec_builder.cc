@@ -4,6 +4,7 @@
 #include <cstring>
 #include <new>
 
+#include "runtime/half.h"
 #include "runtime/tiles.h"
 
 namespace moka::test {
@@ -282,6 +283,8 @@ TensorIndex add_random_tensor(TestModel* model, const std::string& name, DType d
     }
     tensor.scales = scales;
   } else if (dtype == DType::kI4) {
+    // In rows as the format has it, for models that are refused; tile_matrices() takes the scale
+    // of a row's first block for the whole row.
     tensor.quantization = Quantization::kPerBlock;
     tensor.block = 32;
     tensor.scale_size = rows * ((columns + 31) / 32) * sizeof(uint16_t);
@@ -322,7 +325,11 @@ void tile_matrices(TestModel* model) {
     const bool i4 = tensor.dtype == DType::kI4 && tensor.block == kTileBlock;
     if ((!i8 && !i4) || tensor.layout == TensorLayout::kTiles) continue;
     const size_t rows = tensor.rows(), columns = tensor.shape[1], blocks = tile_blocks(columns);
-    const std::vector<int8_t> q = unpacked(tensor);
+    std::vector<int8_t> q = unpacked(tensor);
+    // Multipliers 1 to 3 in turn: numbers grow with them, and scales shrink.
+    std::vector<uint8_t> codes(kTileOutputs * blocks);
+    for (size_t i = 0; i < codes.size(); ++i) codes[i] = tile_code(1 + static_cast<int>(i % 3), 8);
+    std::vector<float> row_scales(kTileOutputs);
     const auto data_bytes = static_cast<size_t>(tile_data_bytes(tensor.dtype, columns));
     const auto scale_bytes = static_cast<size_t>(tile_scale_bytes(tensor.dtype, columns));
     tensor.size = tile_count(rows) * data_bytes;
@@ -331,20 +338,27 @@ void tile_matrices(TestModel* model) {
     auto* scales = static_cast<uint8_t*>(allocate(model, tensor.scale_size));
     for (size_t first = 0, t = 0; first < rows; first += kTileOutputs, ++t) {
       const size_t count = rows - first < kTileOutputs ? rows - first : kTileOutputs;
-      const int8_t* from = q.data() + first * columns;
+      int8_t* from = q.data() + first * columns;
+      for (size_t i = 0; i4 && i < count * columns; ++i) {
+        const size_t row = i / columns, block = i % columns / kTileBlock;
+        from[i] = static_cast<int8_t>(from[i] * code_multiplier(codes[row * blocks + block]));
+        row_scales[row] =
+            0.5f *
+            bfloat16_to_float(static_cast<const uint16_t*>(tensor.scales)[(first + row) * blocks]);
+      }
       uint8_t* to = data + t * data_bytes;
       uint8_t* to_scales = scales + t * scale_bytes;
       if (i8) {
         pack_tile_i8(from, columns, static_cast<const float*>(tensor.scales) + first, count,
                      columns, reinterpret_cast<int8_t*>(to), to_scales);
       } else {
-        pack_tile_i4(from, columns, static_cast<const uint16_t*>(tensor.scales) + first * blocks,
-                     count, columns, to, to_scales);
+        pack_tile_i4(from, columns, row_scales.data(), codes.data(), count, columns, to, to_scales);
       }
     }
     tensor.data = data;
     tensor.scales = scales;
     tensor.layout = TensorLayout::kTiles;
+    if (i4) tensor.quantization = Quantization::kTwoLevel;
   }
 }
 

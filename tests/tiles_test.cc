@@ -4,7 +4,6 @@
 #include <vector>
 
 #include "doctest/doctest.h"
-#include "runtime/half.h"
 #include "tests/kernel_testing.h"
 
 namespace moka {
@@ -15,16 +14,13 @@ using test::Random;
 // A tiled matrix made row by row, and its numbers as they went in.
 struct Matrix {
   Tensor tensor;
-  std::vector<int8_t> q;      // [rows][columns]
-  std::vector<float> scales;  // [rows] or [rows][blocks]
+  std::vector<int8_t> q;       // [rows][columns]
+  std::vector<float> scales;   // [rows]
+  std::vector<uint8_t> codes;  // [rows][blocks] of int4
   std::vector<uint8_t> data, tile_scales;
 
   float expected(size_t row, size_t column) const {
-    const size_t columns = tensor.shape[1];
-    const size_t per_row = scales.size() / tensor.shape[0];
-    const size_t at =
-        per_row == 1 && tensor.dtype == DType::kI8 ? row : row * per_row + column / 32;
-    return static_cast<float>(q[row * columns + column]) * scales[at];
+    return static_cast<float>(q[row * tensor.shape[1] + column]) * scales[row];
   }
 };
 
@@ -32,16 +28,20 @@ Matrix make_matrix(DType dtype, uint32_t rows, uint32_t columns, uint64_t seed) 
   Random random(seed);
   Matrix m;
   const bool i4 = dtype == DType::kI4;
-  const size_t per_row = i4 ? tile_blocks(columns) : 1;
-  std::vector<uint16_t> halves;
+  const size_t blocks = tile_blocks(columns);
   m.q.resize(size_t{rows} * columns);
-  for (int8_t& q : m.q) q = static_cast<int8_t>(i4 ? random.below(16) : random.below(255));
-  for (int8_t& q : m.q) q = static_cast<int8_t>(i4 ? q - 8 : static_cast<uint8_t>(q) - 127);
-  for (size_t i = 0; i < rows * per_row; ++i) {
-    const auto half = static_cast<uint16_t>(bits_of_float(random.uniform(0.01f, 2.0f)) >> 16);
-    halves.push_back(half);
-    m.scales.push_back(bfloat16_to_float(half));
+  for (size_t i = 0; i < rows * blocks; ++i) {
+    const int zero = kMinZero + static_cast<int>(random.below(kMaxZero - kMinZero + 1));
+    const auto most = static_cast<uint32_t>(max_multiplier(zero));
+    m.codes.push_back(tile_code(1 + static_cast<int>(random.below(most)), zero));
   }
+  for (size_t i = 0; i < m.q.size(); ++i) {
+    const uint8_t code = m.codes[i / columns * blocks + i % columns / kTileBlock];
+    const int nibble = static_cast<int>(random.below(16));
+    const int wide = static_cast<int>(random.below(255)) - 127;
+    m.q[i] = static_cast<int8_t>(i4 ? (nibble - code_zero(code)) * code_multiplier(code) : wide);
+  }
+  for (size_t r = 0; r < rows; ++r) m.scales.push_back(random.uniform(0.01f, 2.0f));
   const auto tile_bytes = static_cast<size_t>(tile_data_bytes(dtype, columns));
   const auto scale_bytes = static_cast<size_t>(tile_scale_bytes(dtype, columns));
   m.data.assign(tile_count(rows) * tile_bytes, 0xee);
@@ -53,7 +53,8 @@ Matrix make_matrix(DType dtype, uint32_t rows, uint32_t columns, uint64_t seed) 
     uint8_t* data = m.data.data() + t * tile_bytes;
     uint8_t* scales = m.tile_scales.data() + t * scale_bytes;
     if (i4) {
-      pack_tile_i4(q, columns, halves.data() + first * per_row, count, columns, data, scales);
+      pack_tile_i4(q, columns, m.scales.data() + first, m.codes.data() + first * blocks, count,
+                   columns, data, scales);
     } else {
       pack_tile_i8(q, columns, m.scales.data() + first, count, columns,
                    reinterpret_cast<int8_t*>(data), scales);
@@ -113,30 +114,44 @@ TEST_CASE("tiles: int8 numbers, scales and sums lie where the kernels read them"
   }
 }
 
-TEST_CASE("tiles: int4 numbers, scales and sums lie where the kernels read them") {
+TEST_CASE("tiles: int4 numbers, scales, sums and codes lie where the kernels read them") {
   constexpr uint32_t kRows = 18, kInputs = 45, kBlocks = 2;
   const Matrix m = make_matrix(DType::kI4, kRows, kInputs, 6);
   REQUIRE(tile_data_bytes(DType::kI4, kInputs) == kBlocks * 4 * 64);
-  REQUIRE(tile_scale_bytes(DType::kI4, kInputs) == kBlocks * 32 + 64);
+  REQUIRE(tile_scale_bytes(DType::kI4, kInputs) == 128 + kBlocks * 16);
   for (size_t r = 0; r < 32; ++r) {
-    const uint8_t* scales = m.tile_scales.data() + r / 16 * (kBlocks * 32 + 64);
-    double expected_sum = 0;
+    const uint8_t* scales = m.tile_scales.data() + r / 16 * (128 + kBlocks * 16);
+    int32_t expected_sum = 0;
     for (size_t c = 0; c < kBlocks * 32; ++c) {
       const size_t block = c / 32, group = c % 32 / 4;
       const size_t at = r / 16 * 512 + block * 256 + group / 2 * 64 + r % 16 * 4 + c % 4;
-      const unsigned half = group % 2 == 0 ? m.data[at] & 15u : m.data[at] >> 4;
-      const bool inside = r < kRows && c < kInputs;
-      CHECK(static_cast<int>(half) - 8 == (inside ? m.q[r * kInputs + c] : 0));
-      if (inside) expected_sum += static_cast<double>(m.expected(r, c));
+      const int half = group % 2 == 0 ? m.data[at] & 15 : m.data[at] >> 4;
+      const int code = scales[128 + block * 16 + r % 16];
+      CHECK(code == (r < kRows ? m.codes[r * kBlocks + block] : 0x81));
+      const int32_t expected = r < kRows && c < kInputs ? m.q[r * kInputs + c] : 0;
+      CHECK((half - (code / 32 + 4)) * (code % 32) == expected);
+      expected_sum += expected;
     }
-    for (size_t block = 0; block < kBlocks; ++block) {
-      uint16_t half = 0;
-      std::memcpy(&half, scales + block * 32 + r % 16 * 2, 2);
-      CHECK(bfloat16_to_float(half) == (r < kRows ? m.scales[r * kBlocks + block] : 1.0f));
+    float scale = 0;
+    std::memcpy(&scale, scales + r % 16 * 4, 4);
+    CHECK(scale == (r < kRows ? m.scales[r] : 1.0f));
+    int32_t sum = -1;
+    std::memcpy(&sum, scales + 64 + r % 16 * 4, 4);
+    CHECK(sum == expected_sum);
+  }
+}
+
+TEST_CASE("tiles: every code that is allowed stands for int8 numbers, and the next one does not") {
+  for (int zero = kMinZero; zero <= kMaxZero; ++zero) {
+    const int most = max_multiplier(zero);
+    CHECK((most <= 16 && most >= 11));
+    for (int multiplier = 1; multiplier <= most; ++multiplier) {
+      const uint8_t code = tile_code(multiplier, zero);
+      CHECK(code_multiplier(code) == multiplier);
+      CHECK(code_zero(code) == zero);
     }
-    float sum = -1;
-    std::memcpy(&sum, scales + kBlocks * 32 + r % 16 * 4, 4);
-    CHECK(sum == static_cast<float>(expected_sum));
+    CHECK((-zero * most >= -128 && (15 - zero) * most <= 127));
+    CHECK((-zero * (most + 1) < -128 || (15 - zero) * (most + 1) > 127));
   }
 }
 

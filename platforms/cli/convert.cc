@@ -29,13 +29,11 @@ const char kDescription[] =
     "must be understood: an unknown, missing or misshapen one is an error that names it. The "
     "output "
     "appears when it is complete.\n\n"
-    "int8 keeps one byte per weight and one scale per output channel. int4 keeps half a byte and a "
-    "scale for every 32 weights; token table and head stay int8. auto takes int4 where it can and "
-    "int8 where it must, so that the loss on the --check text is at most --max-kl. Norms and "
-    "biases "
-    "stay float32 in all of them. With --check, the converted language model is measured against "
-    "float32 on a text, "
-    "and "
+    "int8 keeps one byte per weight and one scale per output channel. int4 keeps half a byte per "
+    "weight and a byte for every 32; token table and head stay int8. auto takes int4 where it can "
+    "and int8 where it must, so that the loss on the --check text is at most --max-kl. Norms and "
+    "biases stay float32 in all of them. With --check, the converted language model is measured "
+    "against float32 on a text, and "
     "the result is kept in the file, where `moka inspect` shows it.";
 
 const char kExamples[] =

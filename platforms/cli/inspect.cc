@@ -50,6 +50,8 @@ std::string stored_as(const Tensor& tensor) {
   if (tensor.quantization == Quantization::kPerChannel) words += " per channel";
   if (tensor.quantization == Quantization::kPerBlock)
     words += " in blocks of " + std::to_string(tensor.block);
+  if (tensor.quantization == Quantization::kTwoLevel)
+    words += " per channel and block of " + std::to_string(tensor.block);
   if (tensor.layout == TensorLayout::kTiles) words += ", tiles";
   return words;
 }

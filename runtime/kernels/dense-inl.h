@@ -4,14 +4,17 @@
 //   Acc, W                        sums of 16 outputs; 64 bytes of weights, ready to multiply
 //   Acc zero();
 //   W weights(const uint8_t* p)                       16 outputs x 4 int8
-//   void nibbles(const uint8_t* p, W* even, W* odd)   two groups of int4, as q + 8
-//   Acc int8(Acc, W, const int8_t* x), Acc int4(...)  adds w . x[0..3]
+//   Code code(const uint8_t* p)                       16 codes of a block of int4
+//   void nibbles(const uint8_t* p, Code, W* even, W* odd)   two groups of int4, multiplied
+//   Acc zeros(Acc, Code, int32_t sum)                 takes off what nibbles() left in: nothing, or
+//                                                     zero * multiplier * sum of the block's x
+//   Acc add(Acc, W, const int8_t* x)                  adds w . x[0..3]
 //   void store(Acc, int32_t* out)                     the 16 sums, in order
 //   kWeightShift                  what weights() adds to every int8 weight
 //   kRows, kTiles                 rows and tiles of a batch that fit in registers; powers of two
 //   kStreams, kStreamRows         tiles that a few rows walk at once, and so many rows; likewise
 // and `Num`, vectors of kWidth floats (a divisor of 16):
-//   load, store, set, mul, fma, sub, max, min, load_i32 (converts), load_bf16, round
+//   load, store, set, mul, fma, add, max, min, load_i32 (converts), round
 //   float largest(R), smallest(R)
 //   void store_i8(R, int8_t*)     of integers -128 to 127
 //
@@ -101,11 +104,11 @@ inline void dense_bias(const DenseArgs& a, size_t tile, float* bias) {
   if (a.bias != nullptr) std::memcpy(bias, a.bias + at, n * sizeof(float));
 }
 
-// `sums` are of q w, plus `shift` times the row's sum of q.
-inline void dense_finish_int8(const DenseArgs& a, size_t row, size_t tile, const int32_t* sums,
-                              int32_t shift) {
-  const float* scale = reinterpret_cast<const float*>(a.scales + tile * 128);
-  const uint32_t* of_weights = reinterpret_cast<const uint32_t*>(a.scales + tile * 128 + 64);
+// `sums` are of q w, plus `shift` times the row's sum of q. `scales`: of the tile, { float[16]; int32[16] }.
+inline void dense_finish(const DenseArgs& a, size_t row, size_t tile, const uint8_t* scales,
+                         const int32_t* sums, int32_t shift) {
+  const float* scale = reinterpret_cast<const float*>(scales);
+  const uint32_t* of_weights = reinterpret_cast<const uint32_t*>(scales + 64);
   alignas(64) int32_t exact[16];
   alignas(64) float bias[16], y[16];
   dense_bias(a, tile, bias);
@@ -124,21 +127,9 @@ inline void dense_finish_int8(const DenseArgs& a, size_t row, size_t tile, const
   dense_write(a, row, tile, y);
 }
 
-// `sums` are of q w scale, added up over the blocks.
-inline void dense_finish_int4(const DenseArgs& a, size_t row, size_t tile, const float* sums) {
-  const size_t blocks = a.inputs / kDenseBlock;
-  const uint8_t* of_tile = a.scales + tile * (32 * blocks + 64);
-  alignas(64) float of_weights[16], bias[16], y[16];
-  std::memcpy(of_weights, of_tile + 32 * blocks, sizeof(of_weights));
-  dense_bias(a, tile, bias);
-  const Num::R step = Num::set(a.x.step[row]);
-  const Num::R zero = Num::set(-static_cast<float>(a.x.zero[row]));
-  for (size_t i = 0; i < 16; i += Num::kWidth) {
-    const Num::R v = Num::fma(zero, Num::load(of_weights + i), Num::load(sums + i));
-    Num::store(y + i, Num::fma(v, step, Num::load(bias + i)));
-  }
-  dense_write(a, row, tile, y);
-}
+// Bytes of a tile's scales, sums and codes.
+constexpr size_t kScales = 128;
+inline size_t dense_code_strip(const DenseArgs& a) { return kScales + a.inputs / kDenseBlock * 16; }
 
 // ---- rows by tiles -----------------------------------------------------------------------------
 
@@ -162,7 +153,7 @@ inline void dense_int8_part(const DenseArgs& a, size_t row, size_t tile, size_t 
       const Dot::W weights = Dot::weights(line);
       MOKA_UNROLL
       for (size_t r = 0; r < kR; ++r) {
-        acc[r][t] = Dot::int8(acc[r][t], weights, x + r * a.x.stride + k);
+        acc[r][t] = Dot::add(acc[r][t], weights, x + r * a.x.stride + k);
       }
     }
   }
@@ -170,76 +161,56 @@ inline void dense_int8_part(const DenseArgs& a, size_t row, size_t tile, size_t 
     for (size_t t = 0; t < kT; ++t) {
       alignas(64) int32_t sums[16];
       Dot::store(acc[r][t], sums);
-      dense_finish_int8(a, row + r, tile + t * apart, sums, Dot::kWeightShift);
+      const size_t at = tile + t * apart;
+      dense_finish(a, row + r, at, a.scales + at * kScales, sums, Dot::kWeightShift);
     }
   }
 }
 
+// The same over int4: blocks of 32 inputs, 4 pairs of groups each.
 template <size_t kR, size_t kT>
 inline void dense_int4_part(const DenseArgs& a, size_t row, size_t tile, size_t apart) {
-  const size_t blocks = a.inputs / kDenseBlock, strip = 8 * a.inputs,
-               scale_strip = 32 * blocks + 64;
+  const size_t blocks = a.inputs / kDenseBlock, strip = 8 * a.inputs;
+  const size_t code_strip = dense_code_strip(a), row_blocks = a.x.stride / kDenseBlock;
   const uint8_t* w = a.data + tile * strip;
-  const uint8_t* scales = a.scales + tile * scale_strip;
-  constexpr size_t kVectors = 16 / Num::kWidth;
-  Num::R total[kR][kT][kVectors];
+  const uint8_t* codes = a.scales + tile * code_strip + kScales;
+  Dot::Acc acc[kR][kT];
   MOKA_UNROLL
   for (size_t r = 0; r < kR; ++r) {
     MOKA_UNROLL
-    for (size_t t = 0; t < kT; ++t) {
-      MOKA_UNROLL
-      for (size_t v = 0; v < kVectors; ++v) total[r][t][v] = Num::set(0.0f);
-    }
+    for (size_t t = 0; t < kT; ++t) acc[r][t] = Dot::zero();
   }
-  const size_t row_blocks = a.x.stride / kDenseBlock;
   for (size_t b = 0; b < blocks; ++b) {
-    const int8_t* x = a.x.q + row * a.x.stride + 32 * b;
-    Dot::Acc acc[kR][kT];
+    const int8_t* x = a.x.q + row * a.x.stride + kDenseBlock * b;
+    const int32_t* x_sum = a.x.block_sum + row * row_blocks + b;
     MOKA_UNROLL
-    for (size_t r = 0; r < kR; ++r) {
+    for (size_t t = 0; t < kT; ++t) {
+      const Dot::Code code = Dot::code(codes + t * apart * code_strip + 16 * b);
       MOKA_UNROLL
-      for (size_t t = 0; t < kT; ++t) acc[r][t] = Dot::zero();
-    }
-    MOKA_UNROLL
-    for (size_t pair = 0; pair < 4; ++pair) {
+      for (size_t r = 0; r < kR; ++r) {
+        acc[r][t] = Dot::zeros(acc[r][t], code, x_sum[r * row_blocks]);
+      }
       MOKA_UNROLL
-      for (size_t t = 0; t < kT; ++t) {
+      for (size_t pair = 0; pair < 4; ++pair) {
         const uint8_t* line = w + t * apart * strip + 256 * b + 64 * pair;
         dense_prefetch(line + kAhead);
         Dot::W even, odd;
-        Dot::nibbles(line, &even, &odd);
+        Dot::nibbles(line, code, &even, &odd);
         MOKA_UNROLL
         for (size_t r = 0; r < kR; ++r) {
           const int8_t* group = x + r * a.x.stride + 8 * pair;
-          acc[r][t] = Dot::int4(acc[r][t], even, group);
-          acc[r][t] = Dot::int4(acc[r][t], odd, group + 4);
-        }
-      }
-    }
-    MOKA_UNROLL
-    for (size_t r = 0; r < kR; ++r) {
-      const Num::R eights =
-          Num::set(static_cast<float>(8 * a.x.block_sum[(row + r) * row_blocks + b]));
-      MOKA_UNROLL
-      for (size_t t = 0; t < kT; ++t) {
-        const uint8_t* scale = scales + t * apart * scale_strip + 32 * b;
-        alignas(64) int32_t sums[16];
-        Dot::store(acc[r][t], sums);
-        MOKA_UNROLL
-        for (size_t v = 0; v < kVectors; ++v) {
-          // Both are integers below 2^24, so their difference is exact.
-          const Num::R exact = Num::sub(Num::load_i32(sums + v * Num::kWidth), eights);
-          total[r][t][v] =
-              Num::fma(exact, Num::load_bf16(scale + 2 * v * Num::kWidth), total[r][t][v]);
+          acc[r][t] = Dot::add(acc[r][t], even, group);
+          acc[r][t] = Dot::add(acc[r][t], odd, group + 4);
         }
       }
     }
   }
   for (size_t r = 0; r < kR; ++r) {
     for (size_t t = 0; t < kT; ++t) {
-      alignas(64) float sums[16];
-      for (size_t v = 0; v < kVectors; ++v) Num::store(sums + v * Num::kWidth, total[r][t][v]);
-      dense_finish_int4(a, row + r, tile + t * apart, sums);
+      alignas(64) int32_t sums[16];
+      Dot::store(acc[r][t], sums);
+      const size_t at = tile + t * apart;
+      dense_finish(a, row + r, at, a.scales + at * code_strip, sums, 0);
     }
   }
 }

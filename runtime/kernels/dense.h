@@ -4,9 +4,9 @@
 //   q = round(x / step) + zero              one step and zero point per row
 //   y = step * (sum of (q - zero) w) * scale + bias
 //
-// Sums are of integers and exact (int4: within a block of 32; blocks are added up in float32, in
-// order), and what follows is one rounding after another in a fixed order. So a row's outputs are the
-// same bits in any batch, with any number of threads and from every table here whose multiply-add
+// w is an integer in int4 too, with one scale per row: (nibble - zero) * multiplier, of the block. So
+// sums are exact, and what follows is one rounding after another in a fixed order: a row's outputs are
+// the same bits in any batch, with any number of threads and from every table here whose multiply-add
 // rounds once, which all but the scalar one do.
 //
 // Contracts: as in kernels.h. One generic body (dense-inl.h); a file per instruction set defines the
@@ -25,7 +25,7 @@ struct Kernels;
 
 constexpr size_t kDenseRowPad = 64;   // bytes that a row of quantised activations is a multiple of
 constexpr size_t kDenseRowTile = 16;  // rows that kernels may read past the batch: any bytes
-constexpr size_t kDenseBlock = 32;    // inputs that share a scale, int4
+constexpr size_t kDenseBlock = 32;    // inputs that share a code, int4
 constexpr size_t kDenseMaxInputs = 65536;  // 255 * 128 * inputs stays below 2^31
 
 // Quantised activations. Bytes from `inputs` to `stride` are 0.
@@ -50,6 +50,7 @@ struct DenseArgs {
   const float* bias = nullptr;  // [outputs] or null
   float* y = nullptr;           // [rows][y_stride], output 0 of the matrix in column 0
   size_t y_stride = 0;
+  uint8_t* scratch = nullptr;  // scratch_per_input * inputs bytes, 64-byte aligned; of this thread
 };
 
 struct DenseKernels {
@@ -62,6 +63,7 @@ struct DenseKernels {
   void (*quantise)(const float* from, size_t n, size_t row, const DenseRows& x);
   void (*int8)(const DenseArgs& args);
   void (*int4)(const DenseArgs& args);
+  size_t scratch_per_input;  // of int4
 };
 
 // Tables compiled into this library, best first within a family, whether or not this CPU runs them.

@@ -22,7 +22,7 @@ namespace dense_amx_isa {
 #include "runtime/kernels/dense-inl.h"
 
 // Up to here the plain kernels are faster (measured).
-constexpr size_t kFewRowsInt8 = 4, kFewRowsInt4 = 10;
+constexpr size_t kFewRowsInt8 = 4, kFewRowsInt4 = 4;
 constexpr size_t kTileRows = 16;
 
 // The instructions by name, with the memory that they touch: the compiler's own macros do not tell
@@ -67,13 +67,14 @@ inline void shape_tiles(size_t rest) {
 }
 inline void release_tiles() { __asm__ volatile("tilerelease" ::); }
 
-// dense_finish_int8 for up to 16 rows, step by step the same arithmetic.
-inline void finish_tile_int8(const DenseArgs& a, size_t row, size_t tile, const int32_t* sums) {
+// dense_finish for up to 16 rows, step by step the same arithmetic.
+inline void finish_tile(const DenseArgs& a, size_t row, size_t tile, const uint8_t* scales,
+                        const int32_t* sums) {
   const size_t rows = a.rows - row < kTileRows ? a.rows - row : kTileRows;
   const size_t at = 16 * tile, n = a.outputs - at < 16 ? a.outputs - at : 16;
   const __mmask16 mask = static_cast<__mmask16>((1u << n) - 1);
-  const __m512 scale = _mm512_loadu_ps(a.scales + tile * 128);
-  const __m512i of_weights = _mm512_loadu_si512(a.scales + tile * 128 + 64);
+  const __m512 scale = _mm512_loadu_ps(scales);
+  const __m512i of_weights = _mm512_loadu_si512(scales + 64);
   const __m512 bias =
       a.bias != nullptr ? _mm512_maskz_loadu_ps(mask, a.bias + at) : _mm512_setzero_ps();
   for (size_t r = 0; r < rows; ++r) {
@@ -104,10 +105,10 @@ inline void multiply_int8(const int8_t* x, size_t stride, const uint8_t* w, size
 }
 
 template <bool kSecondRows, bool kSecondTile>
-inline void part_int8(const DenseArgs& a, size_t row, size_t tile) {
+inline void part_int8(const DenseArgs& a, size_t row, size_t tile, const uint8_t* w,
+                      const uint8_t* scales, size_t scale_strip) {
   const size_t strip = 16 * a.inputs, whole = a.inputs / 64 * 64;
   const int8_t* x = a.x.q + row * a.x.stride;
-  const uint8_t* w = a.data + tile * strip;
   tile_zero<0>();
   if (kSecondTile) tile_zero<1>();
   if (kSecondRows) tile_zero<2>();
@@ -126,28 +127,30 @@ inline void part_int8(const DenseArgs& a, size_t row, size_t tile) {
   }
   alignas(64) int32_t sums[256];
   tile_store<0>(sums, 64);
-  finish_tile_int8(a, row, tile, sums);
+  finish_tile(a, row, tile, scales, sums);
   if (kSecondTile) {
     tile_store<1>(sums, 64);
-    finish_tile_int8(a, row, tile + 1, sums);
+    finish_tile(a, row, tile + 1, scales + scale_strip, sums);
   }
   if (kSecondRows) {
     tile_store<2>(sums, 64);
-    finish_tile_int8(a, row + kTileRows, tile, sums);
+    finish_tile(a, row + kTileRows, tile, scales, sums);
   }
   if (kSecondRows && kSecondTile) {
     tile_store<3>(sums, 64);
-    finish_tile_int8(a, row + kTileRows, tile + 1, sums);
+    finish_tile(a, row + kTileRows, tile + 1, scales + scale_strip, sums);
   }
 }
 
+// All rows by one or two tiles, whose int8 numbers follow each other from `w` on.
 template <bool kSecondTile>
-inline void column_int8(const DenseArgs& a, size_t tile) {
+inline void column_int8(const DenseArgs& a, size_t tile, const uint8_t* w, const uint8_t* scales,
+                        size_t scale_strip) {
   size_t row = 0;
   for (; row + kTileRows < a.rows; row += 2 * kTileRows) {
-    part_int8<true, kSecondTile>(a, row, tile);
+    part_int8<true, kSecondTile>(a, row, tile, w, scales, scale_strip);
   }
-  if (row < a.rows) part_int8<false, kSecondTile>(a, row, tile);
+  if (row < a.rows) part_int8<false, kSecondTile>(a, row, tile, w, scales, scale_strip);
 }
 
 template <int kSum, int kX, int kW>
@@ -161,7 +164,7 @@ template <int kSum>
 inline void finish_strip(const DenseArgs& a, size_t tile) {
   alignas(64) int32_t sums[256];
   tile_store<kSum>(sums, 64);
-  finish_tile_int8(a, 0, tile, sums);
+  finish_tile(a, 0, tile, a.scales + tile * kScales, sums);
 }
 
 // Up to 16 rows, limited by memory: four tiles far apart, as few rows are read elsewhere.
@@ -202,135 +205,63 @@ inline void amx_int8(const DenseArgs& a) {
     for (; tile < a.first + apart; ++tile) streams_int8(a, tile, apart);
     tile = a.first + 4 * apart;
   }
-  for (; tile + 2 <= a.last; tile += 2) column_int8<true>(a, tile);
-  if (tile < a.last) column_int8<false>(a, tile);
+  const size_t strip = 16 * a.inputs;
+  for (; tile + 2 <= a.last; tile += 2) {
+    column_int8<true>(a, tile, a.data + tile * strip, a.scales + tile * kScales, kScales);
+  }
+  if (tile < a.last) {
+    column_int8<false>(a, tile, a.data + tile * strip, a.scales + tile * kScales, kScales);
+  }
   release_tiles();
 }
 
 // ---- int4 --------------------------------------------------------------------------------------
-//
-// Scales change every 32 inputs, so a tile's sums leave the tile registers after each block and are
-// added up in 16 vector registers, one per row. The weights of some blocks are unpacked to int8 once
-// for all rows.
 
-constexpr size_t kBlocks = 32;      // unpacked at a time: 16 KiB, in the first cache
-constexpr size_t kBlockRows = 256;  // whose sums wait between two stretches of blocks: 16 KiB
-
-struct alignas(64) BlockWeights {
-  uint8_t lines[8][64];  // groups of 4 inputs of 16 outputs
-};
-
-inline void unpack_block(const uint8_t* p, BlockWeights* out) {
-  const __m512i eight = _mm512_set1_epi8(8);
-  for (size_t pair = 0; pair < 4; ++pair) {
-    dense_prefetch(p + 64 * pair + kAhead);
-    Dot::W even, odd;
-    Dot::nibbles(p + 64 * pair, &even, &odd);
-    _mm512_store_si512(out->lines[2 * pair], _mm512_sub_epi8(even, eight));
-    _mm512_store_si512(out->lines[2 * pair + 1], _mm512_sub_epi8(odd, eight));
-  }
-}
-
-inline void shape_blocks() {
-  TileShapes shapes;
-  for (size_t i = 0; i < 8; ++i) {
-    shapes.rows[i] = kTileRows;
-    shapes.row_bytes[i] = 64;
-  }
-  shapes.row_bytes[4] = shapes.row_bytes[5] = kDenseBlock;
-  shapes.rows[6] = shapes.rows[7] = kDenseBlock / 4;
-  __asm__ volatile("ldtilecfg %0" ::"m"(shapes));
-}
-
-template <int kSum, int kX, int kW>
-inline void multiply_block(const int8_t* x, size_t stride, const BlockWeights& w, int32_t* sums) {
-  tile_load<kX>(x, stride);
-  tile_load<kW>(w.lines, 64);
-  tile_zero<kSum>();
-  tile_multiply<kSum, kX, kW>();
-  tile_store<kSum>(sums, 64);
-}
-
-// total += sums * scale, 16 rows of 16.
-inline void add_block(const int32_t* sums, Num::R scale, Num::R* total) {
-  MOKA_UNROLL_TILE
-  for (size_t r = 0; r < kTileRows; ++r) {
-    const Num::R sum = _mm512_cvtepi32_ps(_mm512_load_si512(sums + 16 * r));
-    total[r] = Num::fma(sum, scale, total[r]);
-  }
-}
-
-// 16 rows by `blocks` blocks of one tile: adds to total[16][16]. Sums take long from the tile registers
-// through memory to the vector ones: four blocks are under way at once.
-inline void add_blocks(const int8_t* x, size_t stride, const BlockWeights* w, const uint8_t* scales,
-                       size_t blocks, float* total) {
-  alignas(64) int32_t sums[4][256];
-  Num::R sum[kTileRows];
-  MOKA_UNROLL_TILE
-  for (size_t r = 0; r < kTileRows; ++r) sum[r] = Num::load(total + 16 * r);
-  const size_t whole = blocks / 4 * 4;
-  if (whole != 0) {
-    multiply_block<0, 4, 6>(x, stride, w[0], sums[0]);
-    multiply_block<1, 5, 7>(x + 32, stride, w[1], sums[1]);
-    multiply_block<2, 4, 6>(x + 64, stride, w[2], sums[2]);
-    multiply_block<3, 5, 7>(x + 96, stride, w[3], sums[3]);
-  }
-  for (size_t b = 0; b < whole; b += 4) {
-    // The last four are multiplied again instead of what is not there.
-    const size_t next = b + 4 < whole ? b + 4 : b;
-    const int8_t* ahead = x + kDenseBlock * next;
-    add_block(sums[0], Num::load_bf16(scales + 32 * b), sum);
-    multiply_block<0, 4, 6>(ahead, stride, w[next], sums[0]);
-    add_block(sums[1], Num::load_bf16(scales + 32 * b + 32), sum);
-    multiply_block<1, 5, 7>(ahead + 32, stride, w[next + 1], sums[1]);
-    add_block(sums[2], Num::load_bf16(scales + 32 * b + 64), sum);
-    multiply_block<2, 4, 6>(ahead + 64, stride, w[next + 2], sums[2]);
-    add_block(sums[3], Num::load_bf16(scales + 32 * b + 96), sum);
-    multiply_block<3, 5, 7>(ahead + 96, stride, w[next + 3], sums[3]);
-  }
-  for (size_t b = whole; b < blocks; ++b) {
-    multiply_block<0, 4, 6>(x + kDenseBlock * b, stride, w[b], sums[0]);
-    add_block(sums[0], Num::load_bf16(scales + 32 * b), sum);
-  }
-  MOKA_UNROLL_TILE
-  for (size_t r = 0; r < kTileRows; ++r) Num::store(total + 16 * r, sum[r]);
-}
-
-// Up to kBlockRows rows by one tile.
-inline void part_int4(const DenseArgs& a, size_t row, size_t rows, size_t tile) {
+// The numbers of one tile as the int8 that they stand for, to `out` in the layout of int8.
+inline void unpack_tile(const DenseArgs& a, size_t tile, uint8_t* out) {
   const size_t blocks = a.inputs / kDenseBlock;
   const uint8_t* w = a.data + tile * 8 * a.inputs;
-  const uint8_t* scales = a.scales + tile * (32 * blocks + 64);
-  const int8_t* x = a.x.q + row * a.x.stride;
-  const size_t batches = (rows + kTileRows - 1) / kTileRows;
-  alignas(64) float total[kBlockRows * 16];
-  std::memset(total, 0, batches * kTileRows * 16 * sizeof(float));
-  BlockWeights weights[kBlocks];
-  for (size_t first = 0; first < blocks; first += kBlocks) {
-    const size_t count = blocks - first < kBlocks ? blocks - first : kBlocks;
-    for (size_t b = 0; b < count; ++b) unpack_block(w + 256 * (first + b), &weights[b]);
-    for (size_t i = 0; i < batches; ++i) {
-      add_blocks(x + i * kTileRows * a.x.stride + kDenseBlock * first, a.x.stride, weights,
-                 scales + 32 * first, count, total + i * kTileRows * 16);
+  const uint8_t* codes = a.scales + tile * dense_code_strip(a) + kScales;
+  for (size_t b = 0; b < blocks; ++b) {
+    const Dot::Code code = Dot::code(codes + 16 * b);
+    // From the low half of 32 bits into all four bytes.
+    const __m512i zero = _mm512_mullo_epi16(
+        _mm512_or_si512(code.zero, _mm512_slli_epi32(code.zero, 16)), _mm512_set1_epi16(257));
+    MOKA_UNROLL
+    for (size_t pair = 0; pair < 4; ++pair, w += 64, out += 128) {
+      dense_prefetch(w + kAhead);
+      Dot::W even, odd;
+      Dot::nibbles(w, code, &even, &odd);
+      _mm512_store_si512(out, _mm512_sub_epi8(even, zero));
+      _mm512_store_si512(out + 64, _mm512_sub_epi8(odd, zero));
     }
   }
-  for (size_t r = 0; r < rows; ++r) dense_finish_int4(a, row + r, tile, total + 16 * r);
 }
 
 inline void amx_int4(const DenseArgs& a) {
   if (a.rows <= kFewRowsInt4) return dense_int4(a);
-  shape_blocks();
-  for (size_t tile = a.first; tile < a.last; ++tile) {
-    for (size_t row = 0; row < a.rows; row += kBlockRows) {
-      part_int4(a, row, a.rows - row < kBlockRows ? a.rows - row : kBlockRows, tile);
-    }
+  shape_tiles(a.inputs % 64);
+  const size_t strip = 16 * a.inputs, code_strip = dense_code_strip(a);
+  size_t tile = a.first;
+  for (; tile + 2 <= a.last; tile += 2) {
+    unpack_tile(a, tile, a.scratch);
+    unpack_tile(a, tile + 1, a.scratch + strip);
+    column_int8<true>(a, tile, a.scratch, a.scales + tile * code_strip, code_strip);
+  }
+  if (tile < a.last) {
+    unpack_tile(a, tile, a.scratch);
+    column_int8<false>(a, tile, a.scratch, a.scales + tile * code_strip, code_strip);
   }
   release_tiles();
 }
 
-constexpr DenseKernels kTable = {
-    "amx",          "avx512", kCpuAvx512 | kCpuAvx2Fma | kCpuAvx512Vnni | kCpuAmxInt8,
-    dense_quantise, amx_int8, amx_int4};
+constexpr DenseKernels kTable = {"amx",
+                                 "avx512",
+                                 kCpuAvx512 | kCpuAvx2Fma | kCpuAvx512Vnni | kCpuAmxInt8,
+                                 dense_quantise,
+                                 amx_int8,
+                                 amx_int4,
+                                 32};
 
 }  // namespace dense_amx_isa
 }  // namespace moka

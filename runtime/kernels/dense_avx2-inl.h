@@ -10,10 +10,6 @@ struct Num : FloatVec {
   static R load_i32(const int32_t* p) {
     return _mm256_cvtepi32_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
   }
-  static R load_bf16(const uint8_t* p) {
-    const __m128i half = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
-    return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(half), 16));
-  }
   static void store_i8(R v, int8_t* p) {
     const __m256i wide = _mm256_cvtps_epi32(v);
     const __m128i half =

@@ -32,16 +32,39 @@ struct Dot {
     }
     return w;
   }
-  static void nibbles(const uint8_t* p, W* even, W* odd) {
+  struct Code {
+    __m256i multiplier[4], zero[4];  // zero * multiplier; int16, of the output of each number
+  };
+  static Code code(const uint8_t* p) {
+    const __m256i words = _mm256_set1_epi64x(static_cast<int64_t>(0x8000800080008000u));
+    Code code;
+    for (size_t i = 0; i < 4; ++i) {
+      int32_t four;
+      std::memcpy(&four, p + 4 * i, sizeof(four));
+      // Output 0 and 1 in one half, 2 and 3 in the other; shuffled bytes 0 and 8 to four words each.
+      const __m256i wide = _mm256_cvtepu8_epi64(_mm_cvtsi32_si128(four));
+      const __m256i second = _mm256_set_epi64x(0x0008000800080008, 0, 0x0008000800080008, 0);
+      const __m256i codes = _mm256_shuffle_epi8(wide, _mm256_or_si256(words, second));
+      code.multiplier[i] = _mm256_and_si256(codes, _mm256_set1_epi16(31));
+      const __m256i zero = _mm256_add_epi16(_mm256_srli_epi16(codes, 5), _mm256_set1_epi16(4));
+      code.zero[i] = _mm256_mullo_epi16(zero, code.multiplier[i]);
+    }
+    return code;
+  }
+  static void nibbles(const uint8_t* p, const Code& code, W* even, W* odd) {
     const __m256i low = _mm256_set1_epi16(15);
     for (size_t i = 0; i < 4; ++i) {
       const __m256i both =
           _mm256_cvtepu8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p + 16 * i)));
-      even->v[i] = _mm256_and_si256(both, low);
-      odd->v[i] = _mm256_srli_epi16(both, 4);
+      even->v[i] = times(_mm256_and_si256(both, low), code, i);
+      odd->v[i] = times(_mm256_srli_epi16(both, 4), code, i);
     }
   }
-  static Acc int8(Acc acc, const W& w, const int8_t* x) {
+  static __m256i times(__m256i nibbles, const Code& code, size_t i) {
+    return _mm256_sub_epi16(_mm256_mullo_epi16(nibbles, code.multiplier[i]), code.zero[i]);
+  }
+  static Acc zeros(const Acc& acc, const Code&, int32_t) { return acc; }
+  static Acc add(Acc acc, const W& w, const int8_t* x) {
     int32_t four;
     std::memcpy(&four, x, sizeof(four));
     const __m256i group = _mm256_broadcastq_epi64(_mm_cvtepi8_epi16(_mm_cvtsi32_si128(four)));
@@ -50,7 +73,6 @@ struct Dot {
     }
     return acc;
   }
-  static Acc int4(const Acc& acc, const W& w, const int8_t* x) { return int8(acc, w, x); }
   static void store(const Acc& acc, int32_t* out) {
     for (size_t i = 0; i < 2; ++i) {
       // Pairs of v[2i] and v[2i + 1], joined by 128-bit halves: outputs 0 1 4 5 2 3 6 7.
@@ -63,8 +85,8 @@ struct Dot {
 
 #include "runtime/kernels/dense-inl.h"
 
-constexpr DenseKernels kTable = {"avx2",         "avx2",     kCpuAvx2Fma,
-                                 dense_quantise, dense_int8, dense_int4};
+constexpr DenseKernels kTable = {"avx2",     "avx2", kCpuAvx2Fma, dense_quantise, dense_int8,
+                                 dense_int4, 0};
 
 }  // namespace dense_avx2_isa
 }  // namespace moka

@@ -1,14 +1,10 @@
 // Vectors and the dot product of AVX-512 with VNNI, for two tables. The instruction takes one operand
-// without sign: int8 weights get it by adding 128, which dense_finish_int8 takes off again.
+// without sign: int8 weights get it by adding 128, which dense_finish takes off again.
 #include "runtime/kernels/vec_avx512-inl.h"
 
 struct Num : FloatVec {
   static float smallest(R v) { return _mm512_reduce_min_ps(v); }
   static R load_i32(const int32_t* p) { return _mm512_cvtepi32_ps(_mm512_loadu_si512(p)); }
-  static R load_bf16(const uint8_t* p) {
-    const __m256i half = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
-    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(half), 16));
-  }
   static void store_i8(R v, int8_t* p) {
     _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(v)));
   }
@@ -23,16 +19,31 @@ struct Dot {
   static W weights(const uint8_t* p) {
     return _mm512_xor_si512(_mm512_loadu_si512(p), _mm512_set1_epi8(static_cast<char>(0x80)));
   }
-  static void nibbles(const uint8_t* p, W* even, W* odd) {
-    const __m512i both = _mm512_loadu_si512(p), low = _mm512_set1_epi8(15);
-    *even = _mm512_and_si512(both, low);
-    *odd = _mm512_and_si512(_mm512_srli_epi16(both, 4), low);
+  struct Code {
+    __m512i multiplier;  // of the output, in both 16-bit halves
+    __m512i zero;        // zero * multiplier, in the low half
+  };
+  static Code code(const uint8_t* p) {
+    const __m512i codes =
+        _mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+    const __m512i twice = _mm512_or_si512(codes, _mm512_slli_epi32(codes, 16));
+    const __m512i multiplier = _mm512_and_si512(twice, _mm512_set1_epi16(31));
+    const __m512i zero = _mm512_add_epi32(_mm512_srli_epi32(codes, 5), _mm512_set1_epi32(4));
+    return {multiplier, _mm512_mullo_epi16(zero, multiplier)};
   }
-  static Acc int8(Acc acc, W w, const int8_t* x) {
+  // Products stay below 256, so that one 16-bit multiplication makes two of them.
+  static void nibbles(const uint8_t* p, Code code, W* even, W* odd) {
+    const __m512i both = _mm512_loadu_si512(p), low = _mm512_set1_epi8(15);
+    *even = _mm512_mullo_epi16(_mm512_and_si512(both, low), code.multiplier);
+    *odd = _mm512_mullo_epi16(_mm512_and_si512(_mm512_srli_epi16(both, 4), low), code.multiplier);
+  }
+  static Acc zeros(Acc acc, Code code, int32_t sum) {
+    return _mm512_dpwssd_epi32(acc, code.zero, _mm512_set1_epi32(-sum));
+  }
+  static Acc add(Acc acc, W w, const int8_t* x) {
     int32_t four;
     std::memcpy(&four, x, sizeof(four));
     return _mm512_dpbusd_epi32(acc, w, _mm512_set1_epi32(four));
   }
-  static Acc int4(Acc acc, W w, const int8_t* x) { return int8(acc, w, x); }
   static void store(Acc acc, int32_t* out) { _mm512_storeu_si512(out, acc); }
 };

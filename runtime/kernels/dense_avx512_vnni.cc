@@ -21,8 +21,8 @@ namespace dense_avx512_vnni_isa {
 #include "runtime/kernels/dense-inl.h"
 
 constexpr DenseKernels kTable = {
-    "avx512_vnni",  "avx512",   kCpuAvx512 | kCpuAvx2Fma | kCpuAvx512Vnni,
-    dense_quantise, dense_int8, dense_int4};
+    "avx512_vnni", "avx512", kCpuAvx512 | kCpuAvx2Fma | kCpuAvx512Vnni, dense_quantise, dense_int8,
+    dense_int4,    0};
 
 }  // namespace dense_avx512_vnni_isa
 }  // namespace moka

@@ -24,15 +24,39 @@ struct Dot {
     const __m256i shift = _mm256_set1_epi8(static_cast<char>(0x80));
     return {{_mm256_xor_si256(load_bytes(p), shift), _mm256_xor_si256(load_bytes(p + 32), shift)}};
   }
-  static void nibbles(const uint8_t* p, W* even, W* odd) {
+  struct Code {
+    __m256i multiplier[2];  // of the output, in both 16-bit halves
+    __m256i zero[2];        // zero * multiplier, in the low half
+  };
+  static Code code(const uint8_t* p) {
+    Code code;
+    for (size_t i = 0; i < 2; ++i) {
+      const __m256i codes =
+          _mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p + 8 * i)));
+      const __m256i twice = _mm256_or_si256(codes, _mm256_slli_epi32(codes, 16));
+      code.multiplier[i] = _mm256_and_si256(twice, _mm256_set1_epi16(31));
+      const __m256i zero = _mm256_add_epi32(_mm256_srli_epi32(codes, 5), _mm256_set1_epi32(4));
+      code.zero[i] = _mm256_mullo_epi16(zero, code.multiplier[i]);
+    }
+    return code;
+  }
+  // Products stay below 256, so that one 16-bit multiplication makes two of them.
+  static void nibbles(const uint8_t* p, const Code& code, W* even, W* odd) {
     const __m256i low = _mm256_set1_epi8(15);
     for (size_t i = 0; i < 2; ++i) {
       const __m256i both = load_bytes(p + 32 * i);
-      even->v[i] = _mm256_and_si256(both, low);
-      odd->v[i] = _mm256_and_si256(_mm256_srli_epi16(both, 4), low);
+      even->v[i] = _mm256_mullo_epi16(_mm256_and_si256(both, low), code.multiplier[i]);
+      odd->v[i] =
+          _mm256_mullo_epi16(_mm256_and_si256(_mm256_srli_epi16(both, 4), low), code.multiplier[i]);
     }
   }
-  static Acc int8(Acc acc, const W& w, const int8_t* x) {
+  static Acc zeros(Acc acc, const Code& code, int32_t sum) {
+    const __m256i negative = _mm256_set1_epi32(-sum);
+    acc.v[0] = _mm256_dpwssd_avx_epi32(acc.v[0], code.zero[0], negative);
+    acc.v[1] = _mm256_dpwssd_avx_epi32(acc.v[1], code.zero[1], negative);
+    return acc;
+  }
+  static Acc add(Acc acc, const W& w, const int8_t* x) {
     int32_t four;
     std::memcpy(&four, x, sizeof(four));
     const __m256i group = _mm256_set1_epi32(four);
@@ -40,7 +64,6 @@ struct Dot {
     acc.v[1] = _mm256_dpbusd_avx_epi32(acc.v[1], w.v[1], group);
     return acc;
   }
-  static Acc int4(const Acc& acc, const W& w, const int8_t* x) { return int8(acc, w, x); }
   static void store(const Acc& acc, int32_t* out) {
     _mm256_storeu_si256(reinterpret_cast<__m256i*>(out), acc.v[0]);
     _mm256_storeu_si256(reinterpret_cast<__m256i*>(out + 8), acc.v[1]);
@@ -49,8 +72,8 @@ struct Dot {
 
 #include "runtime/kernels/dense-inl.h"
 
-constexpr DenseKernels kTable = {"avx_vnni",     "avx2",     kCpuAvx2Fma | kCpuAvxVnni,
-                                 dense_quantise, dense_int8, dense_int4};
+constexpr DenseKernels kTable = {
+    "avx_vnni", "avx2", kCpuAvx2Fma | kCpuAvxVnni, dense_quantise, dense_int8, dense_int4, 0};
 
 }  // namespace dense_avx_vnni_isa
 }  // namespace moka

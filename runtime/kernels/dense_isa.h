@@ -5,13 +5,6 @@
 #include "runtime/kernels/dense.h"
 #include "runtime/kernels/isa.h"
 
-// As MOKA_UNROLL, for loops over the 16 rows or outputs of a tile.
-#if defined(__clang__)
-#define MOKA_UNROLL_TILE MOKA_PRAGMA(clang loop unroll(full))
-#else
-#define MOKA_UNROLL_TILE MOKA_PRAGMA(GCC unroll 16)
-#endif
-
 namespace moka {
 
 // Null where the library was built without the instruction set.

@@ -29,23 +29,28 @@ struct Dot {
     for (size_t i = 0; i < 8; ++i) w.v[i] = vreinterpret_s8_u8(vld1_u8(p + 8 * i));
     return w;
   }
-  static void nibbles(const uint8_t* p, W* even, W* odd) {
-    const uint8x8_t low = vdup_n_u8(15);
-    for (size_t i = 0; i < 8; ++i) {
-      const uint8x8_t both = vld1_u8(p + 8 * i);
-      even->v[i] = vreinterpret_s8_u8(vand_u8(both, low));
-      odd->v[i] = vreinterpret_s8_u8(vshr_n_u8(both, 4));
+  using Code = NeonCode;
+  static Code code(const uint8_t* p) { return neon_code(p); }
+  static void nibbles(const uint8_t* p, const Code& code, W* even, W* odd) {
+    for (size_t i = 0; i < 4; ++i) {
+      const uint8x16_t both = vld1q_u8(p + 16 * i);
+      const int8x16_t low = neon_times(vandq_u8(both, vdupq_n_u8(15)), code, i);
+      const int8x16_t high = neon_times(vshrq_n_u8(both, 4), code, i);
+      even->v[2 * i] = vget_low_s8(low);
+      even->v[2 * i + 1] = vget_high_s8(low);
+      odd->v[2 * i] = vget_low_s8(high);
+      odd->v[2 * i + 1] = vget_high_s8(high);
     }
   }
+  static Acc zeros(const Acc& acc, const Code&, int32_t) { return acc; }
   // A product of two int8 fits in 16 bits, -128 * -128 included; pairs are added up in 32.
-  static Acc int8(Acc acc, const W& w, const int8_t* x) {
+  static Acc add(Acc acc, const W& w, const int8_t* x) {
     int32_t four;
     std::memcpy(&four, x, sizeof(four));
     const int8x8_t group = vreinterpret_s8_s32(vdup_n_s32(four));
     for (size_t i = 0; i < 8; ++i) acc.v[i] = vpadalq_s16(acc.v[i], vmull_s8(w.v[i], group));
     return acc;
   }
-  static Acc int4(const Acc& acc, const W& w, const int8_t* x) { return int8(acc, w, x); }
   static void store(const Acc& acc, int32_t* out) {
     for (size_t i = 0; i < 4; ++i) {
       vst1q_s32(out + 4 * i, vpaddq_s32(acc.v[2 * i], acc.v[2 * i + 1]));
@@ -55,7 +60,8 @@ struct Dot {
 
 #include "runtime/kernels/dense-inl.h"
 
-constexpr DenseKernels kTable = {"neon", "neon", kCpuNeon, dense_quantise, dense_int8, dense_int4};
+constexpr DenseKernels kTable = {"neon",     "neon",     kCpuNeon, dense_quantise,
+                                 dense_int8, dense_int4, 0};
 
 }  // namespace dense_neon_isa
 

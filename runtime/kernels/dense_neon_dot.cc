@@ -34,22 +34,23 @@ struct Dot {
     for (size_t i = 0; i < 4; ++i) w.v[i] = vreinterpretq_s8_u8(vld1q_u8(p + 16 * i));
     return w;
   }
-  static void nibbles(const uint8_t* p, W* even, W* odd) {
-    const uint8x16_t low = vdupq_n_u8(15);
+  using Code = NeonCode;
+  static Code code(const uint8_t* p) { return neon_code(p); }
+  static void nibbles(const uint8_t* p, const Code& code, W* even, W* odd) {
     for (size_t i = 0; i < 4; ++i) {
       const uint8x16_t both = vld1q_u8(p + 16 * i);
-      even->v[i] = vreinterpretq_s8_u8(vandq_u8(both, low));
-      odd->v[i] = vreinterpretq_s8_u8(vshrq_n_u8(both, 4));
+      even->v[i] = neon_times(vandq_u8(both, vdupq_n_u8(15)), code, i);
+      odd->v[i] = neon_times(vshrq_n_u8(both, 4), code, i);
     }
   }
-  static Acc int8(Acc acc, const W& w, const int8_t* x) {
+  static Acc zeros(const Acc& acc, const Code&, int32_t) { return acc; }
+  static Acc add(Acc acc, const W& w, const int8_t* x) {
     int32_t four;
     std::memcpy(&four, x, sizeof(four));
     const int8x16_t group = vreinterpretq_s8_s32(vdupq_n_s32(four));
     for (size_t i = 0; i < 4; ++i) acc.v[i] = vdotq_s32(acc.v[i], w.v[i], group);
     return acc;
   }
-  static Acc int4(const Acc& acc, const W& w, const int8_t* x) { return int8(acc, w, x); }
   static void store(const Acc& acc, int32_t* out) {
     for (size_t i = 0; i < 4; ++i) vst1q_s32(out + 4 * i, acc.v[i]);
   }
@@ -57,8 +58,8 @@ struct Dot {
 
 #include "runtime/kernels/dense-inl.h"
 
-constexpr DenseKernels kTable = {"neon_dot",     "neon",     kCpuNeon | kCpuNeonDot,
-                                 dense_quantise, dense_int8, dense_int4};
+constexpr DenseKernels kTable = {
+    "neon_dot", "neon", kCpuNeon | kCpuNeonDot, dense_quantise, dense_int8, dense_int4, 0};
 
 }  // namespace dense_neon_dot_isa
 }  // namespace moka

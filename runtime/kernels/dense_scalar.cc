@@ -11,11 +11,6 @@ struct Num : Scalar {
   static R round(R v) { return v > -4e6f && v < 4e6f ? (v + 12582912.0f) - 12582912.0f : v; }
   static float smallest(R v) { return v; }
   static R load_i32(const int32_t* p) { return static_cast<float>(*p); }
-  static R load_bf16(const uint8_t* p) {
-    uint16_t half;
-    std::memcpy(&half, p, sizeof(half));
-    return bfloat16_to_float(half);
-  }
   static void store_i8(R v, int8_t* p) { *p = static_cast<int8_t>(v); }
 };
 
@@ -34,26 +29,29 @@ struct Dot {
     std::memcpy(w.v, p, sizeof(w.v));
     return w;
   }
-  static void nibbles(const uint8_t* p, W* even, W* odd) {
+  using Code = const uint8_t*;
+  static Code code(const uint8_t* p) { return p; }
+  static void nibbles(const uint8_t* p, Code code, W* even, W* odd) {
     for (size_t i = 0; i < 64; ++i) {
-      even->v[i] = static_cast<int8_t>(p[i] & 15);
-      odd->v[i] = static_cast<int8_t>(p[i] >> 4);
+      const int multiplier = code[i / 4] & 31, zero = 4 + (code[i / 4] >> 5);
+      even->v[i] = static_cast<int8_t>(((p[i] & 15) - zero) * multiplier);
+      odd->v[i] = static_cast<int8_t>(((p[i] >> 4) - zero) * multiplier);
     }
   }
-  static Acc int8(Acc acc, const W& w, const int8_t* x) {
+  static Acc zeros(const Acc& acc, Code, int32_t) { return acc; }
+  static Acc add(Acc acc, const W& w, const int8_t* x) {
     for (size_t o = 0; o < 16; ++o) {
       const int8_t* row = w.v + 4 * o;
       acc.v[o] += row[0] * x[0] + row[1] * x[1] + row[2] * x[2] + row[3] * x[3];
     }
     return acc;
   }
-  static Acc int4(const Acc& acc, const W& w, const int8_t* x) { return int8(acc, w, x); }
   static void store(const Acc& acc, int32_t* out) { std::memcpy(out, acc.v, sizeof(acc.v)); }
 };
 
 #include "runtime/kernels/dense-inl.h"
 
-constexpr DenseKernels kTable = {"scalar", "scalar", 0, dense_quantise, dense_int8, dense_int4};
+constexpr DenseKernels kTable = {"scalar", "scalar", 0, dense_quantise, dense_int8, dense_int4, 0};
 
 }  // namespace dense_scalar_isa
 
