@@ -31,6 +31,28 @@ void effective_keys(float scale, float eps, size_t rows, size_t stride, size_t n
   }
 }
 
+// Where a sequence keeps the window of a mixer: floats or halves, so bytes count.
+struct WindowRing {
+  char *keys, *values;
+  size_t capacity;
+  size_t key_bytes, value_bytes;  // of a head
+  char* keys_of(size_t head) const { return keys + head * key_bytes; }
+  char* values_of(size_t head) const { return values + head * value_bytes; }
+};
+
+WindowRing window_ring(const MixerPlan& mixer, const Sequence& sequence) {
+  void* keys = sequence.state + mixer.state.keys;
+  void* values = sequence.state + mixer.state.values;
+  size_t capacity = mixer.capacity;
+  if (mixer.growing) {
+    capacity = sequence.cache->capacity();
+    keys = sequence.cache->keys(mixer), values = sequence.cache->values(mixer);
+  }
+  const size_t element = mixer.half_window ? sizeof(uint16_t) : sizeof(float);
+  return {static_cast<char*>(keys), static_cast<char*>(values), capacity,
+          mixer.dh * pad_row(capacity) * element, capacity * mixer.dh_pad * element};
+}
+
 }  // namespace
 
 // Heads of one sequence that one call of a HeadWork does.
@@ -85,9 +107,10 @@ size_t Forward::head_scratch(const MixerPlan& mixer, size_t rows, size_t capacit
       mixer.latent ? std::max(chunk, mixer.heads) * lp + (mixer.vapor ? chunk * dp : 0) +
                          std::max(latent_scratch(chunk, mixer.lh), latent_scratch(1, mixer.lh))
                    : 0;
-  const size_t window = mixer.window ? std::max(window_scratch(rows, capacity, mixer.dh, dp),
-                                                window_scratch(1, capacity, mixer.dh, dp))
-                                     : 0;
+  const size_t window =
+      mixer.window ? std::max(window_scratch(rows, capacity, mixer.dh, dp, mixer.half_window),
+                              window_scratch(1, capacity, mixer.dh, dp))
+                   : 0;
   return values + gates + std::max({latent, window, linformer_scratch(mixer, rows)});
 }
 
@@ -250,6 +273,11 @@ void Forward::mix_latents(const MixerPlan& mixer, const Sequence& sequence, cons
       a.v = v.row(h, first), a.v_stride = v.stride;
       a.y = y.row(h, first), a.y_stride = y.stride;
       a.scratch = room;
+      if (h + 1 < heads.count) {
+        a.ahead = a.s + lh * dp;
+      } else if (mixer.window && !mixer.growing) {
+        a.ahead = window_ring(mixer, sequence).keys_of(heads.first);
+      }
       if (heads.count == 1) set_upcoming(mixer, sequence, heads.first, first, n, &a.next);
       if (mixer.vapor) {
         // VAPOR: values enter turned back by their position; the reader's turns the result on.
@@ -278,6 +306,7 @@ void Forward::mix_window(const MixerPlan& mixer, const Sequence& sequence, const
   float* rows = wide_.data() + sequence.row * mixer.row + heads.first * dh;
   const HeadRows q = {rows + mixer.local_q, mixer.row, dh};
   const HeadRows k = {rows + mixer.local_k, mixer.row, dh};
+  const WindowRing ring = window_ring(mixer, sequence);
   WindowArgs w;
   w.n = sequence.count, w.dh = dh, w.dh_pad = dp;
   w.position = sequence.position;
@@ -285,11 +314,8 @@ void Forward::mix_window(const MixerPlan& mixer, const Sequence& sequence, const
   w.v_stride = v.stride, w.y_stride = y.stride;
   w.scale = mixer.local_scale, w.softcap = mixer.softcap;
   w.scratch = scratch;
-  w.capacity = mixer.growing ? sequence.cache->capacity() : mixer.capacity;
-  const size_t cp = mixer.growing ? w.capacity : pad_row(w.capacity);
-  float* ring_k = mixer.growing ? sequence.cache->keys(mixer) : sequence.state + mixer.state.keys;
-  float* ring_v =
-      mixer.growing ? sequence.cache->values(mixer) : sequence.state + mixer.state.values;
+  w.half = mixer.half_window;
+  w.capacity = ring.capacity;
   if (mixer.rope) {
     if (sequence.count == 1) {
       rotate_step(mixer.rope, sequence.row, heads.count, q);
@@ -302,8 +328,9 @@ void Forward::mix_window(const MixerPlan& mixer, const Sequence& sequence, const
   for (size_t h = 0; h < heads.count; ++h) {
     w.q = q.row(h, 0), w.k = k.row(h, 0), w.v = v.row(h, 0), w.y = y.row(h, 0);
     w.blend = p_gate != nullptr ? p_gate + h : nullptr;
-    w.ring_k = ring_k + (heads.first + h) * dh * cp;
-    w.ring_v = ring_v + (heads.first + h) * w.capacity * dp;
+    w.ring_k = ring.keys_of(heads.first + h);
+    w.ring_v = ring.values_of(heads.first + h);
+    w.ahead = h + 1 < heads.count ? ring.keys_of(heads.first + h + 1) : nullptr;
     kernels_.window(w);
   }
 }

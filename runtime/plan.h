@@ -91,6 +91,9 @@ struct MixerPlan {
   float score_scale = 1.0f, key_eps = 0.0f;
   RotationUse vapor, rope;
   size_t capacity = 0;  // tokens in the window
+  // Keys and values are kept as IEEE half floats, two in a float's place: where neither's weights are
+  // float32, which have rounded them more than this does.
+  bool half_window = false;
   float local_scale = 0.0f, softcap = 0.0f;
   FrontPlan front;
   // Linformer: K^ = sum over t of E[t, h, r] K_t, and V^ likewise; `rank` of them per head.
@@ -99,6 +102,11 @@ struct MixerPlan {
   const float* low_rank_v = nullptr;
   MixerState state;
 };
+
+// Floats of the state that hold `count` keys or values of a window.
+constexpr size_t window_floats(const MixerPlan& mixer, size_t count) {
+  return mixer.half_window ? (count + 1) / 2 : count;
+}
 
 enum class FeedForwardKind { kNone, kMlp, kGlu, kGated };
 

@@ -103,14 +103,20 @@ float score_scale(float scale, size_t dh) {
   return scale != 0.0f ? scale : static_cast<float>(1.0 / std::sqrt(static_cast<double>(dh)));
 }
 
+bool is_float32(const ModelSpec& spec, const Linear& linear) {
+  return spec.tensor(linear.weight)->dtype == DType::kF32;
+}
+
 void plan_window(Plan* plan, const Window& window, MixerPlan* mixer, StateAllocator* state) {
   mixer->window = true;
   mixer->capacity = window.size;
   mixer->local_scale = score_scale(window.scale, mixer->dh);
   mixer->softcap = window.softcap;
   mixer->rope = plan_rotation(plan, window.rope, mixer->dh);
-  mixer->state.keys = state->take(mixer->heads * mixer->dh * pad_row(mixer->capacity));
-  mixer->state.values = state->take(mixer->heads * mixer->capacity * mixer->dh_pad);
+  mixer->state.keys =
+      state->take(window_floats(*mixer, mixer->heads * mixer->dh * pad_row(mixer->capacity)));
+  mixer->state.values =
+      state->take(window_floats(*mixer, mixer->heads * mixer->capacity * mixer->dh_pad));
 }
 
 template <class M>
@@ -168,6 +174,7 @@ const Linear* plan_macchiato(const ModelSpec& spec, const MacchiatoMixer& m, Pac
                              Plan* plan, StateAllocator* state, MixerPlan* out) {
   set_heads(spec, m.heads, "macchiato", out);
   plan_latents(spec, plan, m, out, state);
+  out->half_window = !is_float32(spec, m.local_k) && !is_float32(spec, m.v);
   plan_window(plan, m.window, out, state);
   const bool front = m.front.kind != FrontKind::kNone;
   const From scores = front ? From::kFront : From::kInput;
@@ -189,10 +196,11 @@ const Linear* plan_softmax(const ModelSpec& spec, const SoftmaxMixer& m, PackedW
                            Plan* plan, MixerPlan* out) {
   set_heads(spec, m.heads, "softmax", out);
   out->window = out->growing = true;
+  out->half_window = !is_float32(spec, m.k) && !is_float32(spec, m.v);
   out->local_scale = score_scale(m.scale, out->dh);
   out->rope = plan_rotation(plan, m.rope, out->dh);
   out->state.cache = plan->cache_floats;
-  plan->cache_floats += out->heads * (out->dh + out->dh_pad);
+  plan->cache_floats += window_floats(*out, out->heads * (out->dh + out->dh_pad));
   plan_projection(spec, weights,
                   {{&m.v, spec.width, &out->v, From::kInput},
                    {&m.q, spec.width, &out->local_q, From::kInput},
@@ -223,6 +231,7 @@ const Linear* plan_linformer(const ModelSpec& spec, const LinformerMixer& m, Pac
 const Linear* plan_window_mixer(const ModelSpec& spec, const WindowMixer& m, PackedWeights& weights,
                                 Plan* plan, StateAllocator* state, MixerPlan* out) {
   set_heads(spec, m.heads, "window", out);
+  out->half_window = !is_float32(spec, m.local_k) && !is_float32(spec, m.v);
   plan_window(plan, m.window, out, state);
   plan_projection(spec, weights,
                   {{&m.v, spec.width, &out->v, From::kInput},

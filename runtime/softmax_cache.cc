@@ -40,17 +40,21 @@ void SoftmaxCache::take(const Plan& plan, const SoftmaxCache& other, size_t coun
   for (const BlockPlan& block : plan.blocks) {
     const MixerPlan& mixer = block.mixer;
     if (!mixer.growing) continue;
-    const float* from = other.floats_.data() + other.keys_at(mixer);
-    for (size_t row = 0; row < mixer.heads * mixer.dh; ++row) {
-      std::memcpy(keys(mixer) + row * capacity_, from + row * other.capacity_,
-                  count * sizeof(float));
-    }
-    from = other.floats_.data() + other.values_at(mixer);
-    for (size_t head = 0; head < mixer.heads; ++head) {
-      std::memcpy(values(mixer) + head * capacity_ * mixer.dh_pad,
-                  from + head * other.capacity_ * mixer.dh_pad,
-                  count * mixer.dh_pad * sizeof(float));
-    }
+    const size_t element = mixer.half_window ? sizeof(uint16_t) : sizeof(float);
+    const auto copy_rows = [element](const float* from, size_t from_stride, float* to,
+                                     size_t to_stride, size_t rows, size_t n) {
+      const char* source = reinterpret_cast<const char*>(from);
+      char* target = reinterpret_cast<char*>(to);
+      for (size_t row = 0; row < rows; ++row) {
+        std::memcpy(target + row * to_stride * element, source + row * from_stride * element,
+                    n * element);
+      }
+    };
+    copy_rows(other.floats_.data() + other.keys_at(mixer), other.capacity_,
+              floats_.data() + keys_at(mixer), capacity_, mixer.heads * mixer.dh, count);
+    const size_t width = mixer.dh_pad;
+    copy_rows(other.floats_.data() + other.values_at(mixer), other.capacity_ * width,
+              floats_.data() + values_at(mixer), capacity_ * width, mixer.heads, count * width);
   }
 }
 

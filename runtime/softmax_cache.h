@@ -2,7 +2,8 @@
 // attention. The one part of a session that grows; sessions of other models never allocate it.
 //
 // Layout for a capacity of C tokens (a multiple of kRowPad), per layer: keys [H][Dh][C], values
-// [H][C][Dh padded], which is the ring of a window that never wraps.
+// [H][C][Dh padded], which is the ring of a window that never wraps; floats, or halves with
+// MixerPlan::half_window.
 #ifndef MOKA_RUNTIME_SOFTMAX_CACHE_H_
 #define MOKA_RUNTIME_SOFTMAX_CACHE_H_
 
@@ -25,14 +26,14 @@ class SoftmaxCache {
   Status copy(const Plan& plan, const SoftmaxCache& other, uint64_t used);
 
   size_t capacity() const { return capacity_; }
-  float* keys(const MixerPlan& mixer) { return floats_.data() + keys_at(mixer); }
-  float* values(const MixerPlan& mixer) { return floats_.data() + values_at(mixer); }
+  void* keys(const MixerPlan& mixer) { return floats_.data() + keys_at(mixer); }
+  void* values(const MixerPlan& mixer) { return floats_.data() + values_at(mixer); }
   size_t bytes() const { return floats_.bytes(); }
 
  private:
   size_t keys_at(const MixerPlan& mixer) const { return mixer.state.cache * capacity_; }
   size_t values_at(const MixerPlan& mixer) const {
-    return keys_at(mixer) + mixer.heads * mixer.dh * capacity_;
+    return keys_at(mixer) + window_floats(mixer, mixer.heads * mixer.dh * capacity_);
   }
 
   void take(const Plan& plan, const SoftmaxCache& other, size_t count);

@@ -12,17 +12,18 @@ namespace moka {
 namespace {
 
 constexpr char kMagic[8] = {'M', 'O', 'K', 'A', 'S', 'T', 'A', 'T'};
-constexpr uint32_t kStateVersion = 2;
-constexpr size_t kHeaderBytes =
-    8 + 4 + 4 + 8 + 8 + 8 + 8;  // magic, version, logits, model, position, memory, floats
+constexpr uint32_t kStateVersion = 3;
+// Magic, version, logits, model, position, memory, floats, halves.
+constexpr size_t kHeaderBytes = 8 + 4 + 4 + 8 + 8 + 8 + 8 + 8;
 constexpr size_t kChecksumBytes = 8;
 
-// Calls visit(first, count) for each contiguous stretch of meaningful floats, in the fixed order of
-// the serialised form. Without `values` only the counts are right.
+// Calls visit(first, count) for each contiguous stretch of meaningful numbers, floats or halves
+// (uint16_t), in the fixed order of the serialised form. Without `values` only the counts are
+// right, and stretches of one kind that follow each other may come as one.
 template <class Visit>
 class StateWalk {
  public:
-  StateWalk(const Plan& plan, bool values, float* state, SoftmaxCache* cache, const Visit& visit)
+  StateWalk(const Plan& plan, bool values, float* state, SoftmaxCache* cache, Visit& visit)
       : plan_(plan), values_(values), state_(state), cache_(cache), visit_(visit) {}
 
   void walk(uint64_t position, uint64_t memory) {
@@ -51,7 +52,8 @@ class StateWalk {
         at(state.archive_carry, mixer.heads * mixer.lh);
       }
     }
-    if (mixer.window) walk_window(mixer, position);
+    if (mixer.window && mixer.half_window) walk_window<uint16_t>(mixer, position);
+    if (mixer.window && !mixer.half_window) walk_window<float>(mixer, position);
     if (mixer.front.conv) at(state.conv, (mixer.front.taps - 1) * plan_.width);
     if (mixer.front.rglru) at(state.hidden, plan_.width);
   }
@@ -63,25 +65,26 @@ class StateWalk {
     for (size_t l = 0; l < latents; ++l) at(sum + l * mixer.dh_pad, mixer.dh);
   }
 
-  // From the oldest token to the newest.
+  // From the oldest token to the newest; T is what keys and values are kept as.
+  template <class T>
   void walk_window(const MixerPlan& mixer, uint64_t position) {
-    const bool cached = mixer.growing;
     const uint64_t fill = mixer.growing ? position : std::min<uint64_t>(position, mixer.capacity);
     if (!values_) {  // without a walk: the position may be anything that a file says
-      visit_(nullptr, fill * mixer.heads * 2 * mixer.dh);
+      visit_(static_cast<T*>(nullptr), fill * mixer.heads * 2 * mixer.dh);
       return;
     }
-    const size_t capacity = cached ? cache_->capacity() : mixer.capacity;
+    void* keys_begin = mixer.growing ? cache_->keys(mixer) : state_ + mixer.state.keys;
+    void* values_begin = mixer.growing ? cache_->values(mixer) : state_ + mixer.state.values;
+    T *keys = static_cast<T*>(keys_begin), *values = static_cast<T*>(values_begin);
+    const size_t capacity = mixer.growing ? cache_->capacity() : mixer.capacity;
     const size_t cp = pad_row(capacity);
-    float* keys = cached ? cache_->keys(mixer) : state_ + mixer.state.keys;
-    float* values = cached ? cache_->values(mixer) : state_ + mixer.state.values;
     for (uint64_t i = position - fill; i < position; ++i) {
       const size_t slot = static_cast<size_t>(i % capacity);
       for (size_t h = 0; h < mixer.heads; ++h) {
         for (size_t d = 0; d < mixer.dh; ++d) {
-          visit_(keys + (h * mixer.dh + d) * cp + slot, uint64_t{1});
+          visit_(keys + (h * mixer.dh + d) * cp + slot, 1);
         }
-        visit_(values + (h * capacity + slot) * mixer.dh_pad, uint64_t{mixer.dh});
+        visit_(values + (h * capacity + slot) * mixer.dh_pad, mixer.dh);
       }
     }
   }
@@ -90,21 +93,8 @@ class StateWalk {
   const bool values_;
   float* state_;
   SoftmaxCache* cache_;
-  const Visit& visit_;
+  Visit& visit_;
 };
-
-template <class Visit>
-void walk_state(const Plan& plan, float* state, SoftmaxCache* cache, uint64_t position,
-                uint64_t memory, const Visit& visit) {
-  StateWalk<Visit>(plan, true, state, cache, visit).walk(position, memory);
-}
-
-uint64_t serialised_floats(const Plan& plan, uint64_t position, uint64_t memory) {
-  uint64_t floats = 0;
-  const auto add = [&floats](const float*, uint64_t count) { floats += count; };
-  StateWalk<decltype(add)>(plan, false, nullptr, nullptr, add).walk(position, memory);
-  return floats;
-}
 
 template <class T>
 void put(uint8_t*& at, T value) {
@@ -119,29 +109,86 @@ T get(const uint8_t*& at) {
   return value;
 }
 
-void put_floats(uint8_t*& at, const float* values, uint64_t count) {
-  for (uint64_t i = 0; i < count; ++i) {
-    uint32_t bits;
-    std::memcpy(&bits, values + i, sizeof(bits));
-    put(at, bits);
-  }
+template <class Visit>
+void walk_state(const Plan& plan, float* state, SoftmaxCache* cache, uint64_t position,
+                uint64_t memory, Visit& visit) {
+  StateWalk<Visit>(plan, true, state, cache, visit).walk(position, memory);
 }
 
-// False when a value is not finite: no session that Moka wrote holds one.
-bool get_floats(const uint8_t*& at, float* values, uint64_t count) {
-  bool finite = true;
-  for (uint64_t i = 0; i < count; ++i) {
-    const uint32_t bits = get<uint32_t>(at);
-    std::memcpy(values + i, &bits, sizeof(bits));
-    finite = finite && std::isfinite(values[i]);
-  }
-  return finite;
+// The counts alone.
+template <class Visit>
+void walk_counts(const Plan& plan, uint64_t position, uint64_t memory, Visit& visit) {
+  StateWalk<Visit>(plan, false, nullptr, nullptr, visit).walk(position, memory);
 }
+
+struct StateCounts {
+  uint64_t float_count = 0, half_count = 0;
+  void operator()(const float*, uint64_t count) { float_count += count; }
+  void operator()(const uint16_t*, uint64_t count) { half_count += count; }
+};
+
+StateCounts serialised_counts(const Plan& plan, uint64_t position, uint64_t memory) {
+  StateCounts counts;
+  walk_counts(plan, position, memory, counts);
+  return counts;
+}
+
+// Halves go by memcpy: the array that holds them is one of floats.
+struct StateWriter {
+  uint8_t* at;
+  void operator()(const float* values, uint64_t count) {
+    for (uint64_t i = 0; i < count; ++i) {
+      uint32_t bits;
+      std::memcpy(&bits, values + i, sizeof(bits));
+      put(at, bits);
+    }
+  }
+  void operator()(const uint16_t* values, uint64_t count) {
+    for (uint64_t i = 0; i < count; ++i) {
+      uint16_t bits;
+      std::memcpy(&bits, values + i, sizeof(bits));
+      put(at, bits);
+    }
+  }
+};
+
+struct StateReader {
+  const uint8_t* at;
+  void operator()(float* values, uint64_t count) {
+    for (uint64_t i = 0; i < count; ++i) {
+      const uint32_t bits = get<uint32_t>(at);
+      std::memcpy(values + i, &bits, sizeof(bits));
+    }
+  }
+  void operator()(uint16_t* values, uint64_t count) {
+    for (uint64_t i = 0; i < count; ++i) {
+      const uint16_t bits = get<uint16_t>(at);
+      std::memcpy(values + i, &bits, sizeof(bits));
+    }
+  }
+};
+
+// Whether all values are finite: no session that Moka wrote holds others.
+struct FiniteCheck {
+  const uint8_t* at;
+  bool finite = true;
+  void operator()(const float*, uint64_t count) {
+    for (uint64_t i = 0; i < count; ++i) {
+      finite = (get<uint32_t>(at) & 0x7f800000u) != 0x7f800000u && finite;
+    }
+  }
+  void operator()(const uint16_t*, uint64_t count) {
+    for (uint64_t i = 0; i < count; ++i) {
+      finite = (get<uint16_t>(at) & 0x7c00u) != 0x7c00u && finite;
+    }
+  }
+};
 
 }  // namespace
 
 void reset_state(const Plan& plan, float* state) {
-  std::fill(state, state + plan.state_floats, 0.0f);
+  // Bytes, because halves are in it.
+  if (plan.state_floats > 0) std::memset(state, 0, plan.state_floats * sizeof(float));
   for (const auto* blocks : {&plan.blocks, &plan.memory_blocks}) {
     for (const BlockPlan& block : *blocks) {
       const MixerPlan& mixer = block.mixer;
@@ -159,8 +206,8 @@ LayerStateBytes layer_state_bytes(const MixerPlan& mixer, size_t width) {
   const size_t latents = mixer.heads * mixer.lh;
   if (mixer.latent) bytes.latents = 5 * pad_row(latents) + 2 * pad_row(latents * mixer.dh_pad);
   if (mixer.window && !mixer.growing) {
-    bytes.window = pad_row(mixer.heads * mixer.dh * pad_row(mixer.capacity)) +
-                   pad_row(mixer.heads * mixer.capacity * mixer.dh_pad);
+    bytes.window = pad_row(window_floats(mixer, mixer.heads * mixer.dh * pad_row(mixer.capacity))) +
+                   pad_row(window_floats(mixer, mixer.heads * mixer.capacity * mixer.dh_pad));
   }
   if (mixer.front.conv) bytes.front += pad_row((mixer.front.taps - 1) * width);
   if (mixer.front.rglru) bytes.front += pad_row(width);
@@ -172,9 +219,11 @@ LayerStateBytes layer_state_bytes(const MixerPlan& mixer, size_t width) {
 
 std::vector<uint8_t> save_state(const Plan& plan, const float* state, const SoftmaxCache* cache,
                                 const SessionRecord& record) {
-  const uint64_t floats = serialised_floats(plan, record.position, record.memory);
-  std::vector<uint8_t> bytes(kHeaderBytes + 4 * (record.logits.size() + floats) + kChecksumBytes);
-  uint8_t* at = bytes.data();
+  const StateCounts counts = serialised_counts(plan, record.position, record.memory);
+  std::vector<uint8_t> bytes(kHeaderBytes + 4 * (record.logits.size() + counts.float_count) +
+                             2 * counts.half_count + kChecksumBytes);
+  StateWriter writer = {bytes.data()};
+  uint8_t*& at = writer.at;
   std::memcpy(at, kMagic, sizeof(kMagic));
   at += sizeof(kMagic);
   put(at, kStateVersion);
@@ -182,12 +231,12 @@ std::vector<uint8_t> save_state(const Plan& plan, const float* state, const Soft
   put(at, record.fingerprint);
   put(at, record.position);
   put(at, record.memory);
-  put(at, floats);
-  put_floats(at, record.logits.data(), record.logits.size());
+  put(at, counts.float_count);
+  put(at, counts.half_count);
+  writer(record.logits.data(), record.logits.size());
   // The walk is shared with restoring, which writes; this visitor only reads.
   walk_state(plan, const_cast<float*>(state), const_cast<SoftmaxCache*>(cache), record.position,
-             record.memory,
-             [&at](const float* values, uint64_t count) { put_floats(at, values, count); });
+             record.memory, writer);
   put(at, xxh3_64(bytes.data(), static_cast<size_t>(at - bytes.data())));
   return bytes;
 }
@@ -219,6 +268,7 @@ Status restore_state(const Plan& plan, Span<const uint8_t> bytes, float* state, 
   const uint64_t position = get<uint64_t>(at);
   const uint64_t memory = get<uint64_t>(at);
   const uint64_t floats = get<uint64_t>(at);
+  const uint64_t halves = get<uint64_t>(at);
   if (fingerprint != record->fingerprint) {
     return Status(StatusCode::kFailedPrecondition,
                   "saved session: it belongs to another model file; sessions continue only with "
@@ -228,25 +278,29 @@ Status restore_state(const Plan& plan, Span<const uint8_t> bytes, float* state, 
   // The bound on the positions keeps the products of the count within 64 bits.
   constexpr uint64_t kMaxPosition = uint64_t{1} << 62;
   const bool fits = plan.cache_floats == 0 || position <= bytes.size();
+  StateCounts counts;
+  if (fits && position <= kMaxPosition && memory <= kMaxPosition) {
+    counts = serialised_counts(plan, position, memory);
+  }
   if (!fits || position > kMaxPosition || memory > kMaxPosition ||
       (memory != 0 && plan.memory_blocks.empty()) || (logits != 0 && logits != plan.outputs) ||
-      (logits == 0) != (position == 0) || floats != serialised_floats(plan, position, memory) ||
-      bytes.size() != kHeaderBytes + 4 * (uint64_t{logits} + floats) + kChecksumBytes) {
+      (logits == 0) != (position == 0) || floats != counts.float_count ||
+      halves != counts.half_count ||
+      bytes.size() !=
+          kHeaderBytes + 4 * (uint64_t{logits} + floats) + 2 * halves + kChecksumBytes) {
     return Status(StatusCode::kCorrupt, "saved session: its sizes do not fit the model");
   }
-  std::vector<float> row(logits);
-  bool finite = get_floats(at, row.data(), row.size());
   // A dry run first, so that `state` changes only when every value is good.
-  const uint8_t* values = at;
-  for (uint64_t i = 0; i < floats; ++i) {
-    float value;
-    finite = get_floats(values, &value, 1) && finite;
-  }
-  if (!finite) return Status(StatusCode::kCorrupt, "saved session: a value is not finite");
+  FiniteCheck check = {at};
+  check(static_cast<const float*>(nullptr), logits);
+  walk_counts(plan, position, memory, check);
+  if (!check.finite) return Status(StatusCode::kCorrupt, "saved session: a value is not finite");
   if (plan.cache_floats > 0) MOKA_RETURN_IF_ERROR(cache->reserve(plan, position, 0));
+  StateReader reader = {at};
+  std::vector<float> row(logits);
+  reader(row.data(), row.size());
   reset_state(plan, state);
-  walk_state(plan, state, cache, position, memory,
-             [&at](float* to, uint64_t count) { get_floats(at, to, count); });
+  walk_state(plan, state, cache, position, memory, reader);
   record->position = position;
   record->memory = memory;
   record->logits = std::move(row);

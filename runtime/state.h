@@ -1,5 +1,6 @@
 // The state of a session: one flat array of floats whose size the model fixes, whatever the number
-// of tokens read.
+// of tokens read. Keys and values of MixerPlan::half_window are IEEE half floats, two in a float's
+// place.
 //
 // Per layer, at the offsets of MixerPlan::state (every array starts on a 64-byte boundary):
 //   latents  maximum [L], norm [L], sum [H][Lh][Dh padded]      running softmax over all past tokens
@@ -15,7 +16,9 @@
 // I2  norm >= 0; after the first token the norms of both together, each times the exponential of its
 //     maximum less the larger one, are >= 1, because the largest key adds exp(0).
 // I3  pad columns of sum and values are 0.
-// I4  slot i % capacity of the ring holds the token at position i; slots never written are 0.
+// I4  slot i % capacity of the ring holds the token at position i, as float or as half; slots never
+//     written are 0.
+// Every number is finite, halves too.
 //
 // The serialised form has no padding and does not depend on the instruction set.
 #ifndef MOKA_RUNTIME_STATE_H_
@@ -50,7 +53,8 @@ struct SessionRecord {
   std::vector<float> logits;  // of the last token; empty at position 0
 };
 
-// Little-endian: "MOKASTAT", version, counts, fingerprint, positions, floats, XXH3-64 of it all.
+// Little-endian: "MOKASTAT", version, counts, fingerprint, positions, the logits, the state layer by
+// layer (floats in 4 bytes, halves in 2), XXH3-64 of it all.
 // `cache` may be null for plans without one.
 std::vector<uint8_t> save_state(const Plan& plan, const float* state, const SoftmaxCache* cache,
                                 const SessionRecord& record);

@@ -172,14 +172,14 @@ TEST_CASE("cli bench: what a token reads is counted from the model") {
     }
   }
   // Per layer 32 latents of 16 channels with two scalars, twice once there is an archive; a window
-  // keeps 2 keys and values of 16 channels per token, 8 tokens at most.
+  // keeps 2 keys and values of 16 channels per token, 8 tokens at most, as halves: the weights are int8.
   const TestModel made = make_test_model(options);
   const auto state = [&](uint64_t depth) {
     Result<cli::TokenBytes> bytes = cli::token_bytes(made.spec, depth);
     REQUIRE(bytes.ok());
     return bytes.value().state / sizeof(float);
   };
-  const uint64_t latents = 2 * 32 * (16 + 2), per_token = 2 * 2 * (16 + 16);
+  const uint64_t latents = 2 * 32 * (16 + 2), per_token = 2 * 2 * (16 + 16) / 2;
   CHECK(state(0) == latents);
   CHECK(state(3) == latents + 3 * per_token);
   CHECK(state(1000) == latents + 8 * per_token);

@@ -121,8 +121,9 @@ inline Floats copy_of(const Floats& other, bool guarded) {
   return block;
 }
 
-inline bool same_bits(const float* a, const float* b, size_t n) {
-  return std::memcmp(a, b, n * sizeof(float)) == 0;
+template <class T>
+bool same_bits(const T* a, const T* b, size_t n) {
+  return std::memcmp(a, b, n * sizeof(T)) == 0;
 }
 
 // How far results are from a reference, as a share of the tolerance; the worst is remembered.

@@ -321,7 +321,7 @@ uint64_t state_floats(const MixerPlan& mixer, size_t width, uint64_t depth) {
   }
   if (mixer.window) {
     const uint64_t kept = mixer.growing ? depth : std::min<uint64_t>(depth, mixer.capacity);
-    floats += kept * mixer.heads * (mixer.dh + mixer.dh_pad);
+    floats += window_floats(mixer, kept * mixer.heads * (mixer.dh + mixer.dh_pad));
   }
   if (mixer.front.conv) floats += uint64_t{mixer.front.taps - 1} * width;
   if (mixer.front.rglru) floats += width;

@@ -33,6 +33,9 @@ struct Vec : FloatVec {
   static R load_f16(const uint16_t* p) {
     return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
   }
+  static void store_f16(uint16_t* p, R v) {
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm256_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT));
+  }
   static R reciprocal(R x) { return div(set(1.0f), x); }
   // The first n lanes of x, the others of y.
   static R first(size_t n, R x, R y) {

@@ -36,6 +36,10 @@ struct Vec : FloatVec {
   static R load_f16(const uint16_t* p) {
     return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
   }
+  static void store_f16(uint16_t* p, R v) {
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(p),
+                        _mm512_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT));
+  }
   // 1/x within 2 units in the last place: an estimate of 14 bits and one step of Newton's. Infinity's
   // is not a number.
   static R reciprocal(R x) {

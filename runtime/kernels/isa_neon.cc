@@ -28,6 +28,7 @@ struct Vec : FloatVec {
     return vcvtq_f32_s32(vmovl_s16(vget_low_s16(vmovl_s8(bytes))));
   }
   static R load_f16(const uint16_t* p) { return vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(p))); }
+  static void store_f16(uint16_t* p, R v) { vst1_u16(p, vreinterpret_u16_f16(vcvt_f16_f32(v))); }
   static R reciprocal(R x) { return div(set(1.0f), x); }
   // The first n lanes of x, the others of y.
   static R first(size_t n, R x, R y) {

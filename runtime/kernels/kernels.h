@@ -82,6 +82,8 @@ struct LatentArgs {
   float* y = nullptr;  // out: rows of dh_pad
   size_t y_stride = 0;
   float* scratch = nullptr;  // latent_scratch(n, lh) floats
+  // What is read after a step, as many bytes as S: it is asked for meanwhile. Null: not known.
+  const void* ahead = nullptr;
   UpcomingRows next;
 };
 
@@ -103,6 +105,10 @@ constexpr float kJumpLimit = 60.0f;
 // One head of sliding-window softmax attention over `n` tokens at positions pos ... pos + n - 1.
 // The ring holds the last `capacity` tokens, token at position i in slot i % capacity:
 // ring_k[dh][capacity_pad] is transposed, so that scores are vectors over tokens.
+//
+// The ring is of float32, or of IEEE binary16 with `half`. Keys and values are then rounded to the
+// nearest half as they enter, finite ones beyond its range to +-65504, and what is computed from them,
+// in the chunk that brings them too, is computed from the rounded ones. Infinity and NaN stay.
 struct WindowArgs {
   size_t n = 0;
   size_t dh = 0, dh_pad = 0;
@@ -114,22 +120,28 @@ struct WindowArgs {
   size_t k_stride = 0;
   const float* v = nullptr;  // values, rows of dh_pad
   size_t v_stride = 0;
-  float* ring_k = nullptr;
-  float* ring_v = nullptr;  // [capacity][dh_pad]
+  bool half = false;
+  void* ring_k = nullptr;
+  void* ring_v = nullptr;  // [capacity][dh_pad]
   float scale = 1.0f;
   float softcap = 0.0f;          // 0: none
   const float* blend = nullptr;  // null: y = attention; else y[t] += blend[t] * attention
   float* y = nullptr;            // rows of dh_pad
   size_t y_stride = 0;
-  float* scratch = nullptr;  // window_scratch(n, capacity, dh, dh_pad) floats
+  float* scratch = nullptr;  // window_scratch(n, capacity, dh, dh_pad, half) floats
+  // What is read after a step, as many bytes as the keys: it is asked for meanwhile. Null: not known.
+  const void* ahead = nullptr;
 };
 
 // Queries that are taken at a time: together they see hardly more than each of them alone.
 constexpr size_t kWindowQueries = 16;
 
-constexpr size_t window_scratch(size_t n, size_t capacity, size_t dh, size_t dh_pad) {
+constexpr size_t window_scratch(size_t n, size_t capacity, size_t dh, size_t dh_pad,
+                                bool half = false) {
   const size_t cp = pad_row(capacity);
-  return n == 1 ? cp + dh_pad : dh * (cp + pad_row(n)) + kWindowQueries * (cp + kRowPad + dh_pad);
+  return n == 1 ? cp + 2 * dh_pad
+                : (dh + (half ? dh_pad : 0)) * (cp + pad_row(n)) +
+                      kWindowQueries * (cp + kRowPad + dh_pad);
 }
 
 // The mixture weights of one head for several tokens, or of several heads for one.

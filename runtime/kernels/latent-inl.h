@@ -39,34 +39,44 @@ inline void latent_step_scalars(const LatentArgs& g, const LatentStep& w, const 
   V::store(w.older + l, V::mul(older, weight));
 }
 
-// kCols vectors of channels: S' = r S + a v and y = sum over latents of (p / Z') S'.
+// kCols vectors of channels: S' = r S + a v and y = sum over latents of (p / Z') S'. The archive's mean is
+// asked for meanwhile, and then what comes next.
 template <size_t kCols>
 inline void latent_step_columns(const LatentArgs& g, const LatentStep& w, const float* v, size_t at,
                                 float* y) {
+  constexpr size_t kBytes = kCols * Vec::kWidth * sizeof(float);
+  const size_t begin = at * g.lh * sizeof(float);
   Vec::R value[kCols], acc[kCols];
   MOKA_UNROLL
   for (size_t j = 0; j < kCols; ++j) {
     value[j] = Vec::load(v + at + j * Vec::kWidth);
     acc[j] = Vec::set(0.0f);
   }
-  for (size_t l = 0; l < g.lh; ++l) {
+  const bool small = g.lh * g.dh_pad * sizeof(float) <= kFarthestAhead;
+  const void* ahead = small ? g.ahead : nullptr;
+  const void* after = small && g.archive_mean != nullptr ? g.archive_mean : ahead;
+  for (size_t i = 0; i < g.lh; ++i) {
+    const size_t l = stream_row(i, g.lh);
     const Vec::R decay = Vec::set(w.decay[l]), gain = Vec::set(w.gain[l]);
     const Vec::R weight = Vec::set(w.weight[l]);
     float* row = g.s + l * g.dh_pad + at;
+    prefetch_bytes<kBytes>(after != nullptr ? after : row,
+                           after != nullptr ? begin + l * kBytes : kStreamAhead);
     MOKA_UNROLL
     for (size_t j = 0; j < kCols; ++j) {
-      __builtin_prefetch(row + kStreamAhead + j * Vec::kWidth, 1);
       const Vec::R next =
           Vec::fma(decay, Vec::load(row + j * Vec::kWidth), Vec::mul(gain, value[j]));
       Vec::store(row + j * Vec::kWidth, next);
       acc[j] = Vec::fma(weight, next, acc[j]);
     }
-    if (g.archive_mean == nullptr) continue;
+  }
+  for (size_t i = 0; g.archive_mean != nullptr && i < g.lh; ++i) {
+    const size_t l = stream_row(i, g.lh);
     const Vec::R older = Vec::set(w.older[l]);
     const float* mean = g.archive_mean + l * g.dh_pad + at;
+    if (ahead != nullptr) prefetch_bytes<kBytes>(ahead, begin + l * kBytes);
     MOKA_UNROLL
     for (size_t j = 0; j < kCols; ++j) {
-      __builtin_prefetch(mean + kStreamAhead + j * Vec::kWidth);
       acc[j] = Vec::fma(older, Vec::load(mean + j * Vec::kWidth), acc[j]);
     }
   }
@@ -77,6 +87,13 @@ inline void latent_step_columns(const LatentArgs& g, const LatentStep& w, const 
 inline void latent_step(const LatentArgs& g, size_t t) {
   const size_t lp = pad_row(g.lh);
   const LatentStep w = {g.scratch, g.scratch + lp, g.scratch + 2 * lp, g.scratch + 3 * lp};
+  // Of the next head, if there is one: arrays have their heads in a row.
+  prefetch(g.m + g.lh, g.lh);
+  prefetch(g.z + g.lh, g.lh);
+  if (g.archive_mean != nullptr) {
+    prefetch(g.archive_m + g.lh, g.lh);
+    prefetch(g.archive_z + g.lh, g.lh);
+  }
   const float* k = g.k + t * g.k_stride;
   const float* p = g.p + t * g.p_stride;
   size_t l = 0;

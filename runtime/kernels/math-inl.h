@@ -43,11 +43,21 @@ inline void prefetch(const float* x, size_t n) {
   for (size_t i = 0; i < n; i += kRowPad) __builtin_prefetch(x + i);
 }
 
-// How far ahead of the reading a state that streams through a step is asked for, in floats: 4 KiB,
-// because CPUs do not guess beyond a page. At the end of a head that is the beginning of the next.
-constexpr size_t kStreamAhead = 1024;
+// Asks for kBytes from `at` on: a piece of what a step reads next, for each piece that it reads now.
+template <size_t kBytes>
+inline void prefetch_bytes(const void* next, size_t at) {
+  const char* line = static_cast<const char*>(next) + at;
+  MOKA_UNROLL
+  for (size_t i = 0; i < kBytes; i += 64) __builtin_prefetch(line + i);
+}
 
-// Rows that a step only reads are read as several streams, a page and more apart, which a CPU fetches
+// Arrays up to this many bytes are asked for while another of that size is read: more would leave the
+// first cache again before its turn. A larger array, or one whose next is not known, is asked for
+// kStreamAhead bytes ahead of the reading, because CPUs do not guess beyond a page.
+constexpr size_t kFarthestAhead = 32768;
+constexpr size_t kStreamAhead = 4096;
+
+// Rows that a step reads are read as several streams, a page and more apart, which a CPU fetches
 // side by side: the i-th of n rows in that order. n % kStreams of them come last.
 constexpr size_t kStreams = 4;
 inline size_t stream_row(size_t i, size_t n) {

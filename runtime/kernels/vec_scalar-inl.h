@@ -28,6 +28,7 @@ struct Scalar {
   static float largest(R v) { return v; }
   static R load_i8(const int8_t* p) { return static_cast<float>(*p); }
   static R load_f16(const uint16_t* p) { return half_to_float(*p); }
+  static void store_f16(uint16_t* p, R v) { *p = float_to_half(v); }
   static R reciprocal(R x) { return 1.0f / x; }
   static R first(size_t n, R x, R y) { return n > 0 ? x : y; }
   static void transpose(const float* a, size_t, float* b, size_t) { *b = *a; }

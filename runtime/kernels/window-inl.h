@@ -43,58 +43,145 @@ inline void window_output(const WindowArgs& g, size_t t, float total, const floa
   }
 }
 
+// What a ring is made of. kept() is what load() gives after store().
+struct FloatRing {
+  using T = float;
+  static constexpr bool kExact = true;
+  template <class V>
+  static typename V::R load(const T* p) {
+    return V::load(p);
+  }
+  template <class V>
+  static void store(T* p, typename V::R v) {
+    V::store(p, v);
+  }
+};
+
+struct HalfRing {
+  using T = uint16_t;
+  static constexpr bool kExact = false;
+  template <class V>
+  static typename V::R load(const T* p) {
+    return V::load_f16(p);
+  }
+  // The constants come first because max and min give their second operand when one is NaN.
+  template <class V>
+  static void store(T* p, typename V::R v) {
+    using R = typename V::R;
+    const R infinity = V::set(HUGE_VALF);
+    R near = V::min(V::set(65504.0f), V::max(V::set(-65504.0f), v));
+    near = V::add(near, V::keep_from(v, infinity, infinity));
+    near = V::sub(near, V::keep_from(V::sub(V::set(0.0f), v), infinity, infinity));
+    V::store_f16(p, near);
+  }
+};
+
+template <class E>
+inline typename E::T* ring_keys(const WindowArgs& g) {
+  return static_cast<typename E::T*>(g.ring_k);
+}
+template <class E>
+inline typename E::T* ring_values(const WindowArgs& g) {
+  return static_cast<typename E::T*>(g.ring_v);
+}
+
+// to[i] = from[i] as it will be read from the ring; n is a multiple of kRowPad. In place, too.
+template <class E>
+inline void window_round(const float* from, size_t n, float* to) {
+  typename E::T kept[Vec::kWidth];
+  for (size_t i = 0; i < n; i += Vec::kWidth) {
+    E::template store<Vec>(kept, Vec::load(from + i));
+    Vec::store(to + i, E::template load<Vec>(kept));
+  }
+}
+
+template <class E>
 inline void window_store_values(const WindowArgs& g, size_t t) {
   const size_t slot = static_cast<size_t>((g.position + t) % g.capacity);
   const float* v = g.v + t * g.v_stride;
-  float* row = g.ring_v + slot * g.dh_pad;
-  for (size_t d = 0; d < g.dh_pad; d += Vec::kWidth) Vec::store(row + d, Vec::load(v + d));
+  typename E::T* row = ring_values<E>(g) + slot * g.dh_pad;
+  for (size_t d = 0; d < g.dh_pad; d += Vec::kWidth) {
+    E::template store<Vec>(row + d, Vec::load(v + d));
+  }
+}
+
+// The new key of a step as the ring will have it, and its score.
+template <class E>
+inline float window_new_key(const WindowArgs& g, typename E::T* key) {
+  Vec::R acc = Vec::set(0.0f);
+  size_t d = 0;
+  for (; d + Vec::kWidth <= g.dh; d += Vec::kWidth) {
+    E::template store<Vec>(key + d, Vec::load(g.k + d));
+    acc = Vec::fma(Vec::load(g.q + d), E::template load<Vec>(key + d), acc);
+  }
+  float own = Vec::sum(acc);
+  for (; d < g.dh; ++d) {
+    E::template store<Scalar>(key + d, g.k[d]);
+    own = Scalar::fma(g.q[d], E::template load<Scalar>(key + d), own);
+  }
+  return own;
+}
+
+// Whether values, asked for while the keys are read, still are in the first cache when their turn comes.
+template <class E>
+inline bool window_is_small(const WindowArgs& g) {
+  return pad_row(g.capacity) * g.dh * sizeof(typename E::T) <= kFarthestAhead;
 }
 
 // Raw scores of the kCols vectors of slots from `at` on, and on the way the new key into its slot: its
-// cache line has just been read. The new key's own score is not among them.
-template <size_t kCols>
-inline void window_step_scores(const WindowArgs& g, size_t slot, size_t at, float* score) {
-  const size_t cp = pad_row(g.capacity);
+// cache line has just been read. The new key's own score is not among them. Meanwhile as many bytes
+// of the values are asked for, or, of a large head, of the next slots.
+template <class E, size_t kCols>
+inline void window_step_scores(const WindowArgs& g, const typename E::T* key, size_t slot,
+                               size_t at, float* score) {
+  constexpr size_t kBytes = kCols * Vec::kWidth * sizeof(typename E::T);
+  const size_t cp = pad_row(g.capacity), begin = at * g.dh * sizeof(typename E::T);
+  const bool small = window_is_small<E>(g);
   Vec::R acc[kCols];
   MOKA_UNROLL
   for (size_t j = 0; j < kCols; ++j) acc[j] = Vec::set(0.0f);
   const bool holds = slot - at < kCols * Vec::kWidth;  // false for slot < at, too
   for (size_t i = 0; i < g.dh; ++i) {
     const size_t d = stream_row(i, g.dh);
-    float* row = g.ring_k + d * cp;
+    typename E::T* row = ring_keys<E>(g) + d * cp;
     const Vec::R q = Vec::set(g.q[d]);
+    prefetch_bytes<kBytes>(small ? g.ring_v : row + at, small ? begin + d * kBytes : kBytes);
     MOKA_UNROLL
     for (size_t j = 0; j < kCols; ++j) {
-      __builtin_prefetch(row + kStreamAhead + at + j * Vec::kWidth);
-      acc[j] = Vec::fma(q, Vec::load(row + at + j * Vec::kWidth), acc[j]);
+      acc[j] = Vec::fma(q, E::template load<Vec>(row + at + j * Vec::kWidth), acc[j]);
     }
-    if (holds) row[slot] = g.k[d];
+    if (holds) row[slot] = key[d];
   }
   MOKA_UNROLL
   for (size_t j = 0; j < kCols; ++j) Vec::store(score + at + j * Vec::kWidth, acc[j]);
 }
 
-// Channels from `at` on, kCols vectors, of the weighted sum of `fill` values.
-template <size_t kCols>
+// Channels from `at` on, kCols vectors, of the weighted sum of `fill` values. Meanwhile as many
+// bytes of what comes next are asked for.
+template <class E, size_t kCols>
 inline void window_step_values(const WindowArgs& g, size_t fill, const float* weight, size_t at,
                                float* sum) {
+  constexpr size_t kBytes = kCols * Vec::kWidth * sizeof(typename E::T);
+  const size_t begin = at * fill * sizeof(typename E::T);
+  const bool known = g.ahead != nullptr && window_is_small<E>(g);
   Vec::R acc[kCols];
   MOKA_UNROLL
   for (size_t j = 0; j < kCols; ++j) acc[j] = Vec::set(0.0f);
   for (size_t n = 0; n < fill; ++n) {
     const size_t i = stream_row(n, fill);
     const Vec::R w = Vec::set(weight[i]);
-    const float* row = g.ring_v + i * g.dh_pad + at;
+    const typename E::T* row = ring_values<E>(g) + i * g.dh_pad + at;
+    prefetch_bytes<kBytes>(known ? g.ahead : row, known ? begin + i * kBytes : kStreamAhead);
     MOKA_UNROLL
     for (size_t j = 0; j < kCols; ++j) {
-      __builtin_prefetch(row + kStreamAhead + j * Vec::kWidth);
-      acc[j] = Vec::fma(w, Vec::load(row + j * Vec::kWidth), acc[j]);
+      acc[j] = Vec::fma(w, E::template load<Vec>(row + j * Vec::kWidth), acc[j]);
     }
   }
   MOKA_UNROLL
   for (size_t j = 0; j < kCols; ++j) Vec::store(sum + at + j * Vec::kWidth, acc[j]);
 }
 
+template <class E>
 inline void window_step(const WindowArgs& g) {
   const size_t slot = static_cast<size_t>(g.position % g.capacity);
   const size_t fill =
@@ -102,24 +189,31 @@ inline void window_step(const WindowArgs& g) {
   const size_t width = pad_row(fill);
   float* score = g.scratch;
   float* sum = score + pad_row(g.capacity);
-  window_store_values(g, 0);
+  typename E::T* key = reinterpret_cast<typename E::T*>(sum + g.dh_pad);
+  const float own = window_new_key<E>(g, key);
   size_t at = 0;
   for (; at + 8 * Vec::kWidth <= width; at += 8 * Vec::kWidth) {
-    window_step_scores<8>(g, slot, at, score);
+    window_step_scores<E, 8>(g, key, slot, at, score);
   }
-  for (; at < width; at += Vec::kWidth) window_step_scores<1>(g, slot, at, score);
-  float own = 0.0f;
-  for (size_t d = 0; d < g.dh; ++d) own = Scalar::fma(g.q[d], g.k[d], own);
+  if (at + 4 * Vec::kWidth <= width) {
+    window_step_scores<E, 4>(g, key, slot, at, score);
+    at += 4 * Vec::kWidth;
+  }
+  for (; at + 2 * Vec::kWidth <= width; at += 2 * Vec::kWidth) {
+    window_step_scores<E, 2>(g, key, slot, at, score);
+  }
+  for (; at < width; at += Vec::kWidth) window_step_scores<E, 1>(g, key, slot, at, score);
   score[slot] = own;
+  window_store_values<E>(g, 0);  // after its line has been asked for
   const float total = window_exp(score, 0, fill, width, g.scale, g.softcap);
   at = 0;
   for (; at + 4 * Vec::kWidth <= g.dh_pad; at += 4 * Vec::kWidth) {
-    window_step_values<4>(g, fill, score, at, sum);
+    window_step_values<E, 4>(g, fill, score, at, sum);
   }
   switch ((g.dh_pad - at) / Vec::kWidth) {
-    case 3: window_step_values<3>(g, fill, score, at, sum); break;
-    case 2: window_step_values<2>(g, fill, score, at, sum); break;
-    case 1: window_step_values<1>(g, fill, score, at, sum); break;
+    case 3: window_step_values<E, 3>(g, fill, score, at, sum); break;
+    case 2: window_step_values<E, 2>(g, fill, score, at, sum); break;
+    case 1: window_step_values<E, 1>(g, fill, score, at, sum); break;
     default: break;
   }
   window_output(g, 0, total, sum);
@@ -127,71 +221,126 @@ inline void window_step(const WindowArgs& g) {
 
 // A chunk's keys, in the order of time, lie in columns: the `past` tokens before it end at column
 // `first`, a multiple of kRowPad, where its own begin. Column c of channel d stands at
-// keys + c / 16 * block + 16 d + c % 16.
+// keys + c / 16 * block + 16 d + c % 16. Of a ring of halves, the values lie likewise, as rows of dh_pad.
 struct WindowChunk {
   size_t reach, past, first, block;
-  float *keys, *score, *sum;
+  float *keys, *values, *score, *sum;
 };
 
 inline float* window_column(const WindowChunk& w, size_t column) {
   return w.keys + column / kRowPad * w.block + column % kRowPad;
 }
 
-inline void window_copy(const float* from, float* to, size_t n) {
+// Column c holds the token at g.position + c - first.
+inline size_t window_slot(const WindowArgs& g, const WindowChunk& w, size_t column) {
+  return static_cast<size_t>((g.position + column - w.first) % g.capacity);
+}
+
+// A row of the ring's keys from `slot` on to n columns of one block, n <= kRowPad. Whole blocks of
+// the row are widened, wherever the stretch lies in them.
+template <class E>
+inline void window_load_keys(const typename E::T* row, size_t slot, size_t n, float* column) {
   if (n == kRowPad) {
-    for (size_t i = 0; i < kRowPad; i += Vec::kWidth) Vec::store(to + i, Vec::load(from + i));
-  } else {
-    for (size_t i = 0; i < n; ++i) to[i] = from[i];
+    for (size_t i = 0; i < kRowPad; i += Vec::kWidth) {
+      Vec::store(column + i, E::template load<Vec>(row + slot + i));
+    }
+    return;
   }
+  float wide[2 * kRowPad];
+  const size_t left = slot / kRowPad * kRowPad;
+  for (size_t i = 0; left + i < slot + n; i += Vec::kWidth) {
+    Vec::store(wide + i, E::template load<Vec>(row + left + i));
+  }
+  for (size_t i = 0; i < n; ++i) column[i] = wide[slot - left + i];
+}
+
+// Columns begin ... begin + n of a block, n <= kRowPad - begin, to a row of the ring.
+template <class E>
+inline void window_save_keys(const float* block, size_t begin, size_t n, typename E::T* to) {
+  if (n == kRowPad) {
+    for (size_t i = 0; i < kRowPad; i += Vec::kWidth) {
+      E::template store<Vec>(to + i, Vec::load(block + i));
+    }
+    return;
+  }
+  typename E::T kept[kRowPad];
+  for (size_t i = 0; i < kRowPad; i += Vec::kWidth) {
+    E::template store<Vec>(kept + i, Vec::load(block + i));
+  }
+  for (size_t i = 0; i < n; ++i) to[i] = kept[begin + i];
 }
 
 // Keys of columns [begin, end) from the ring, or to it: stretches that end neither in a block nor at
 // the end of the ring.
-template <bool kStore>
+template <class E, bool kSave>
 inline void window_move_keys(const WindowArgs& g, const WindowChunk& w, size_t begin, size_t end) {
   const size_t cp = pad_row(g.capacity);
   while (begin < end) {
-    // Column c holds the token at g.position + c - first.
-    const size_t slot = static_cast<size_t>((g.position + begin - w.first) % g.capacity);
-    size_t n = kRowPad - begin % kRowPad;
+    const size_t slot = window_slot(g, w, begin), in_block = begin % kRowPad;
+    size_t n = kRowPad - in_block;
     n = n < g.capacity - slot ? n : g.capacity - slot;
     n = n < end - begin ? n : end - begin;
-    float* column = window_column(w, begin);
-    float* ring = g.ring_k + slot;
-    for (size_t d = 0; d < g.dh; ++d) {
-      if (kStore) {
-        window_copy(column + d * kRowPad, ring + d * cp, n);
+    float* block = window_column(w, begin - in_block);
+    typename E::T* row = ring_keys<E>(g);
+    for (size_t d = 0; d < g.dh; ++d, block += kRowPad, row += cp) {
+      if (kSave) {
+        window_save_keys<E>(block, in_block, n, row + slot);
       } else {
-        window_copy(ring + d * cp, column + d * kRowPad, n);
+        window_load_keys<E>(row, slot, n, block + in_block);
       }
     }
     begin += n;
   }
 }
 
-// The keys of `count` tokens from `t` on, which fill one block or the beginning of one.
-inline void window_new_keys(const WindowArgs& g, const WindowChunk& w, size_t t, size_t count) {
-  float* block = window_column(w, w.first + t);
-  if (count < kRowPad) {
-    for (size_t i = 0; i < g.dh * kRowPad; ++i) block[i] = 0.0f;
+inline void window_past_values(const WindowArgs& g, const WindowChunk& w) {
+  for (size_t column = w.first - w.past; column < w.first; ++column) {
+    const uint16_t* row = ring_values<HalfRing>(g) + window_slot(g, w, column) * g.dh_pad;
+    float* to = w.values + column * g.dh_pad;
+    for (size_t d = 0; d < g.dh_pad; d += Vec::kWidth) Vec::store(to + d, Vec::load_f16(row + d));
   }
-  transpose(count, g.dh, g.k + t * g.k_stride, g.k_stride, block, kRowPad);
 }
 
-// sum (+)= the weights of `rows` queries, from `column` on, times `count` values.
-inline void window_values(const WindowArgs& g, const WindowChunk& w, size_t rows, size_t stride,
-                          const float* weights, const float* values, size_t value_stride,
-                          size_t count, bool accumulate) {
-  GemmArgs y;
-  y.m = rows, y.n = g.dh_pad, y.k = count;
-  y.a = weights, y.lda = stride;
-  y.b = values, y.ldb = value_stride;
-  y.c = w.sum, y.ldc = g.dh_pad;
-  y.accumulate = accumulate;
-  gemm(y);
+// The keys of `count` tokens from `t` on, which fill one block or the beginning of one; and their
+// values where they are rounded.
+template <class E>
+inline void window_new_tokens(const WindowArgs& g, const WindowChunk& w, size_t t, size_t count) {
+  float* block = window_column(w, w.first + t);
+  if (count < kRowPad) {
+    for (size_t i = 0; i < w.block; ++i) block[i] = 0.0f;
+  }
+  transpose(count, g.dh, g.k + t * g.k_stride, g.k_stride, block, kRowPad);
+  if (E::kExact) return;
+  window_round<E>(block, w.block, block);
+  for (size_t i = t; i < t + count; ++i) {
+    window_round<E>(g.v + i * g.v_stride, g.dh_pad, w.values + (w.first + i) * g.dh_pad);
+  }
+}
+
+// Values of the tokens in columns [column, end), as far as they lie together.
+struct WindowValues {
+  const float* rows;
+  size_t stride, count;
+};
+
+// Of the past they stand in the ring, in at most two stretches, the others where they were made.
+inline WindowValues window_stretch(FloatRing, const WindowArgs& g, const WindowChunk& w,
+                                   size_t column, size_t end) {
+  if (column >= w.first) {
+    return {g.v + (column - w.first) * g.v_stride, g.v_stride, end - column};
+  }
+  const size_t slot = window_slot(g, w, column), past = w.first - column;
+  const size_t n = past < g.capacity - slot ? past : g.capacity - slot;
+  return {ring_values<FloatRing>(g) + slot * g.dh_pad, g.dh_pad, n};
+}
+
+inline WindowValues window_stretch(HalfRing, const WindowArgs& g, const WindowChunk& w,
+                                   size_t column, size_t end) {
+  return {w.values + column * g.dh_pad, g.dh_pad, end - column};
 }
 
 // Queries t ... t + rows of the chunk, rows <= kWindowQueries.
+template <class E>
 inline void window_queries(const WindowArgs& g, const WindowChunk& w, size_t t, size_t rows) {
   const size_t own = w.first + t;  // column of the first query's own key
   const size_t oldest = own > w.reach + w.first - w.past ? own - w.reach : w.first - w.past;
@@ -208,21 +357,21 @@ inline void window_queries(const WindowArgs& g, const WindowChunk& w, size_t t, 
     const size_t begin = end > oldest + w.reach + 1 ? end - w.reach - 1 : oldest;
     total[i] = window_exp(w.score + i * width, begin - left, end - left, width, g.scale, g.softcap);
   }
-  // Values of the past stand in the ring, in at most two stretches, the others where they were made.
-  size_t column = oldest;
-  while (column < w.first) {
-    const size_t slot = static_cast<size_t>((g.position + column - w.first) % g.capacity);
-    size_t n = w.first - column;
-    n = n < g.capacity - slot ? n : g.capacity - slot;
-    window_values(g, w, rows, width, w.score + column - left, g.ring_v + slot * g.dh_pad, g.dh_pad,
-                  n, column > oldest);
-    column += n;
+  for (size_t column = oldest; column < own + rows;) {
+    const WindowValues v = window_stretch(E(), g, w, column, own + rows);
+    GemmArgs y;
+    y.m = rows, y.n = g.dh_pad, y.k = v.count;
+    y.a = w.score + column - left, y.lda = width;
+    y.b = v.rows, y.ldb = v.stride;
+    y.c = w.sum, y.ldc = g.dh_pad;
+    y.accumulate = column > oldest;
+    gemm(y);
+    column += v.count;
   }
-  window_values(g, w, rows, width, w.score + column - left, g.v + (column - w.first) * g.v_stride,
-                g.v_stride, own + rows - column, column > oldest);
   for (size_t i = 0; i < rows; ++i) window_output(g, t + i, total[i], w.sum + i * g.dh_pad);
 }
 
+template <class E>
 inline void window_chunk(const WindowArgs& g) {
   WindowChunk w;
   w.reach = g.capacity - 1;  // tokens before the current one that it sees
@@ -230,27 +379,38 @@ inline void window_chunk(const WindowArgs& g) {
   w.first = pad_row(w.past);
   w.block = g.dh * kRowPad;
   w.keys = g.scratch;
-  w.score = w.keys + (w.first + pad_row(g.n)) * g.dh;
+  w.values = w.keys + (w.first + pad_row(g.n)) * g.dh;
+  w.score = w.values + (E::kExact ? 0 : (w.first + g.n) * g.dh_pad);
   w.sum = w.score + kWindowQueries * (pad_row(g.capacity) + kRowPad);
 
   if (w.past < w.first) {
     for (size_t i = 0; i < w.block; ++i) w.keys[i] = 0.0f;  // columns before the past
   }
-  window_move_keys<false>(g, w, w.first - w.past, w.first);
+  window_move_keys<E, false>(g, w, w.first - w.past, w.first);
+  if (!E::kExact) window_past_values(g, w);
   for (size_t t = 0; t < g.n; t += kWindowQueries) {
     const size_t rows = g.n - t < kWindowQueries ? g.n - t : kWindowQueries;
-    window_new_keys(g, w, t, rows);
-    window_queries(g, w, t, rows);
+    window_new_tokens<E>(g, w, t, rows);
+    window_queries<E>(g, w, t, rows);
   }
   const size_t keep = g.n < g.capacity ? g.n : g.capacity;
-  window_move_keys<true>(g, w, w.first + g.n - keep, w.first + g.n);
-  for (size_t t = g.n - keep; t < g.n; ++t) window_store_values(g, t);
+  window_move_keys<E, true>(g, w, w.first + g.n - keep, w.first + g.n);
+  for (size_t t = g.n - keep; t < g.n; ++t) window_store_values<E>(g, t);
+}
+
+template <class E>
+inline void window_of(const WindowArgs& g) {
+  if (g.n == 1) {
+    window_step<E>(g);
+  } else {
+    window_chunk<E>(g);
+  }
 }
 
 inline void window(const WindowArgs& g) {
-  if (g.n == 1) {
-    window_step(g);
+  if (g.half) {
+    window_of<HalfRing>(g);
   } else {
-    window_chunk(g);
+    window_of<FloatRing>(g);
   }
 }

@@ -9,6 +9,7 @@
 #include <functional>
 #include <string>
 
+#include "runtime/half.h"
 #include "tests/kernel_testing.h"
 
 namespace moka::test {
@@ -42,6 +43,15 @@ void add(const Kernels& kernels, const std::string& name, const Work& work, cons
 
 // What the calls work on; lives as long as the program.
 Floats* numbers(size_t n, uint64_t seed = 1) { return new Floats(normals(n, seed)); }
+
+// Keys or values of a window, as floats or as halves.
+void* ring(size_t n, uint64_t seed, bool half) {
+  Floats* floats = numbers(n, seed);
+  if (!half) return floats->data();
+  auto* halves = new Block<uint16_t>(n);
+  for (size_t i = 0; i < n; ++i) (*halves)[i] = float_to_half((*floats)[i]);
+  return halves->data();
+}
 
 void add_rows(const Kernels& k) {
   static const float* const x = numbers(kRow)->data();
@@ -144,23 +154,26 @@ void add_window(const Kernels& k) {
   static const float* const q = numbers(kChunk * kHead)->data();
   static const float* const keys = numbers(kChunk * kHead, 2)->data();
   static const float* const v = numbers(kChunk * kHead, 3)->data();
-  static float* const ring_k = numbers(kHead * kWindow, 4)->data();
-  static float* const ring_v = numbers(kHead * kWindow, 5)->data();
+  static void* const ring_k[] = {ring(kHead * kWindow, 4, false), ring(kHead * kWindow, 4, true)};
+  static void* const ring_v[] = {ring(kHead * kWindow, 5, false), ring(kHead * kWindow, 5, true)};
   static float* const y = numbers(kChunk * kHead, 6)->data();
   static float* const scratch =
-      numbers(window_scratch(kChunk, kWindow, kHead, kHead) + pad_row(kWindow))->data();
+      numbers(window_scratch(kChunk, kWindow, kHead, kHead, true) + pad_row(kWindow))->data();
   const Kernels* t = &k;
-  for (const size_t n : {1, 2, 8, 16, 32, 64}) {
-    WindowArgs args;
-    args.n = n, args.dh = kHead, args.dh_pad = kHead, args.capacity = kWindow;
-    args.position = 1000, args.scale = 0.125f;
-    args.q = q, args.q_stride = kHead, args.k = keys, args.k_stride = kHead;
-    args.v = v, args.v_stride = kHead, args.y = y, args.y_stride = kHead;
-    args.ring_k = ring_k, args.ring_v = ring_v, args.scratch = scratch;
-    const double rows = static_cast<double>(n), area = 1.0 * kHead * kWindow;
-    add(k, "window128x64/" + std::to_string(n) + "_tokens",
-        {rows * (4 * area + 3 * kWindow), 4 * (2 * area + rows * 4 * kHead)},
-        [=] { t->window(args); });
+  for (const bool half : {false, true}) {
+    for (const size_t n : {1, 2, 8, 16, 32, 64}) {
+      WindowArgs args;
+      args.n = n, args.dh = kHead, args.dh_pad = kHead, args.capacity = kWindow;
+      args.position = 1000, args.scale = 0.125f;
+      args.q = q, args.q_stride = kHead, args.k = keys, args.k_stride = kHead;
+      args.v = v, args.v_stride = kHead, args.y = y, args.y_stride = kHead;
+      args.half = half, args.ring_k = ring_k[half], args.ring_v = ring_v[half];
+      args.scratch = scratch;
+      const double rows = static_cast<double>(n), area = 1.0 * kHead * kWindow;
+      add(k, std::string("window128x64") + (half ? "_half/" : "/") + std::to_string(n) + "_tokens",
+          {rows * (4 * area + 3 * kWindow), (half ? 2 : 4) * 2 * area + 4 * rows * 4 * kHead},
+          [=] { t->window(args); });
+    }
   }
 }
 
@@ -172,9 +185,11 @@ void add_steps(const Kernels& k) {
   static const float* const row = numbers(4 * kHead)->data();
   static float* const sums = numbers(kHeads * 2 * kSums)->data();
   static float* const scalars = numbers(kHeads * 2 * kHead)->data();
-  static float* const rings = numbers(kHeads * 2 * kRing)->data();
+  static void* const rings[] = {ring(kHeads * 2 * kRing, 1, false),
+                                ring(kHeads * 2 * kRing, 1, true)};
   static float* const y = numbers(kHead)->data();
-  static float* const scratch = numbers(latent_scratch(1, kHead))->data();
+  static float* const scratch =
+      numbers(std::max(latent_scratch(1, kHead), window_scratch(1, kWindow, kHead, kHead)))->data();
   const Kernels* t = &k;
   for (const bool archive : {false, true}) {
     const auto latents = [=] {
@@ -189,6 +204,7 @@ void add_steps(const Kernels& k) {
           args.archive_mean = sums + (kHeads + h) * kSums;
         }
         args.scratch = scratch;
+        args.ahead = args.s + kSums;
         t->latent(args);
       }
     };
@@ -196,17 +212,25 @@ void add_steps(const Kernels& k) {
         {kHeads * (archive ? 7.0 : 5.0) * kSums, kHeads * 4.0 * (archive ? 3 : 2) * kSums},
         latents);
   }
-  add(k, "model/window_step", {kHeads * 4.0 * kRing, kHeads * 4.0 * 2 * kRing}, [=] {
-    for (size_t h = 0; h < kHeads; ++h) {
-      WindowArgs args;
-      args.n = 1, args.dh = kHead, args.dh_pad = kHead, args.capacity = kWindow;
-      args.position = 1000 + h, args.scale = 0.125f;
-      args.q = row, args.k = row + kHead, args.v = row + 2 * kHead, args.y = y;
-      args.ring_k = rings + h * kRing, args.ring_v = rings + (kHeads + h) * kRing;
-      args.scratch = scratch;
-      t->window(args);
-    }
-  });
+  for (const bool half : {false, true}) {
+    const size_t element = half ? 2 : 4;
+    char* const keys = static_cast<char*>(rings[half]);
+    const auto windows = [=] {
+      for (size_t h = 0; h < kHeads; ++h) {
+        WindowArgs args;
+        args.n = 1, args.dh = kHead, args.dh_pad = kHead, args.capacity = kWindow;
+        args.position = 1000 + h, args.scale = 0.125f;
+        args.q = row, args.k = row + kHead, args.v = row + 2 * kHead, args.y = y;
+        args.half = half, args.ring_k = keys + h * kRing * element;
+        args.ring_v = keys + (kHeads + h) * kRing * element;
+        args.scratch = scratch;
+        args.ahead = keys + (h + 1) * kRing * element;
+        t->window(args);
+      }
+    };
+    add(k, std::string("model/window_step") + (half ? "_half" : ""),
+        {kHeads * 4.0 * kRing, kHeads * static_cast<double>(element) * 2 * kRing}, windows);
+  }
 }
 
 const bool kRegistered = [] {
