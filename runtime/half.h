@@ -21,14 +21,11 @@ inline uint32_t bits_of_float(float value) {
 
 inline float half_to_float(uint16_t half) {
   const uint32_t sign = static_cast<uint32_t>(half & 0x8000u) << 16;
-  const uint32_t exponent = (half >> 10) & 0x1fu;
-  const uint32_t mantissa = half & 0x3ffu;
-  if (exponent == 0) {  // zero or subnormal: mantissa * 2^-24, exact in float32
-    const float magnitude = static_cast<float>(mantissa) * 5.9604644775390625e-8f;
-    return float_from_bits(sign | bits_of_float(magnitude));
-  }
-  if (exponent == 31) return float_from_bits(sign | 0x7f800000u | (mantissa << 13));
-  return float_from_bits(sign | ((exponent + 112) << 23) | (mantissa << 13));
+  // In the place of a float's, exponents are too small by the difference of the biases; multiplying
+  // makes up for it, exactly, and makes subnormal halves normal floats.
+  const float magnitude = float_from_bits(static_cast<uint32_t>(half & 0x7fffu) << 13) * 0x1p112f;
+  const uint32_t special = (half & 0x7c00u) == 0x7c00u ? 0x7f800000u : 0u;  // infinity, NaN
+  return float_from_bits(sign | bits_of_float(magnitude) | special);
 }
 
 // Round to nearest even; beyond the range of binary16 the result is infinite.
