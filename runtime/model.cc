@@ -194,6 +194,7 @@ Result<Session> Model::new_session(const Executor& executor) const {
 
 size_t Executor::scratch_bytes() const { return impl_->forward().scratch_bytes(); }
 int Executor::threads() const { return impl_->forward().pool().threads(); }
+uint32_t Executor::chunk() const { return static_cast<uint32_t>(impl_->forward().max_rows()); }
 Status Executor::start_profile(size_t spans_per_thread) const {
   return impl_->start_profile(spans_per_thread);
 }

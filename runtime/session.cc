@@ -132,14 +132,24 @@ void Session::cancel() noexcept { impl_->cancelled.store(true); }
 
 Result<Session> Session::fork() const {
   MOKA_ASSIGN_OR_RETURN(Session copy, impl_->model.new_session(Executor(impl_->executor)));
-  std::memcpy(copy.impl_->state.data(), impl_->state.data(), impl_->state.bytes());
-  std::memcpy(copy.impl_->logits.data(), impl_->logits.data(), impl_->logits.bytes());
-  const Plan& plan = impl_->executor->model().plan;
-  MOKA_RETURN_IF_ERROR(copy.impl_->cache.copy(plan, impl_->cache, impl_->position));
-  copy.impl_->position = impl_->position;
-  copy.impl_->memory = impl_->memory;
-  copy.impl_->broken = impl_->broken;
+  MOKA_RETURN_IF_ERROR(copy.copy_from(*this));
   return copy;
+}
+
+Status Session::copy_from(const Session& other) {
+  if (&other == this) return Status();
+  const SessionImpl& from = *other.impl_;
+  const ModelData& model = impl_->executor->model();
+  if (&from.executor->model() != &model) {
+    return Status(StatusCode::kInvalidArgument, "the session to copy belongs to another model");
+  }
+  MOKA_RETURN_IF_ERROR(impl_->cache.copy(model.plan, from.cache, from.position));
+  std::memcpy(impl_->state.data(), from.state.data(), from.state.bytes());
+  std::memcpy(impl_->logits.data(), from.logits.data(), from.logits.bytes());
+  impl_->position = from.position;
+  impl_->memory = from.memory;
+  impl_->broken = from.broken;
+  return Status();
 }
 
 void Session::reset() {

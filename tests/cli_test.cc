@@ -253,6 +253,31 @@ TEST_CASE("cli: inspect gives the exact numbers of the header") {
   CHECK_FALSE(contains(moka_command({"inspect", path}).out, "stored as"));
 }
 
+TEST_CASE("cli: inspect says how many sessions fit") {
+  const std::string path = std::string(MOKA_SOURCE_DIR) + "/models/stories.moka";
+  const auto ask = [&](const std::string& size) {
+    return moka_command({"inspect", path, "--memory", size, "--json"});
+  };
+  const Json json = Json::parse(ask("4GiB").out);
+  // Weights run as they lie in the file, the token table once for both of its uses.
+  const uint64_t weights =
+      json["memory_bytes_about"].get<uint64_t>() - json["state"]["bytes"].get<uint64_t>();
+  CHECK(weights <= json["file_bytes"]);
+  CHECK(weights > json["file_bytes"].get<uint64_t>() * 97 / 100);
+  const uint64_t each = json["sessions"]["bytes_each"];
+  CHECK(each == json["state"]["bytes"].get<uint64_t>() + 8192 * 4 + 4096);
+  CHECK(json["sessions"]["memory_bytes"] == uint64_t{4} << 30);
+  CHECK(json["sessions"]["fit"] == ((uint64_t{4} << 30) - weights - (16u << 20)) / each);
+  CHECK(Json::parse(ask("1.5 GB").out)["sessions"]["memory_bytes"] == 1500000000);
+  CHECK(Json::parse(ask("20MB").out)["sessions"]["fit"] == 0);
+  CHECK(contains(moka_command({"inspect", path, "--memory", "1000000000"}).out, " fit in 1.00 GB"));
+  for (const char* wrong : {"0", "-5MB", "few", "4GX", "", "1e300", "nan", "4 GB more"}) {
+    const ProcessResult result = ask(wrong);
+    CHECK(result.exit_code == 2);
+    CHECK(contains(result.err, "--memory: '" + std::string(wrong) + "' is no size"));
+  }
+}
+
 TEST_CASE("cli: what a file calls itself cannot steer the terminal") {
   const TemporaryFolder folder;
   TestModel model = text_model();

@@ -23,12 +23,14 @@ const char kDescription[] =
 const char kExamples[] =
     "  moka inspect stories.moka\n"
     "  moka inspect stories.moka --tensors\n"
+    "  moka inspect stories.moka --memory 4GB\n"
     "  moka inspect stories.moka --json | jq .state.bytes\n";
 
 struct InspectOptions {
   std::string model;
   bool tensors = false;
   bool json = false;
+  uint64_t within = 0;  // bytes of memory to say the number of sessions for
 };
 
 // The file and what was found out about it.
@@ -36,7 +38,8 @@ struct Inspection {
   const LoadedModel& file;
   std::string path;
   Status supported;
-  MemoryNeed memory;  // only when supported
+  MemoryNeed memory;    // only when supported
+  uint64_t within = 0;  // memory that is asked about
 };
 
 std::string hex(uint64_t number) {
@@ -65,6 +68,23 @@ std::string figure(const char* format, double value) {
   char text[48];
   std::snprintf(text, sizeof(text), format, value);
   return text;
+}
+
+// Bytes, of "4GiB", "1.5 GB" or "4096"; 0 for what is no size.
+uint64_t parse_size(const std::string& text) {
+  char* end = nullptr;
+  const double number = std::strtod(text.c_str(), &end);
+  std::string unit(end);
+  unit.erase(0, unit.find_first_not_of(' ') == std::string::npos ? unit.size()
+                                                                 : unit.find_first_not_of(' '));
+  static const std::pair<const char*, double> kUnits[] = {
+      {"", 1},      {"B", 1},        {"kB", 1e3},     {"KB", 1e3},     {"MB", 1e6},    {"GB", 1e9},
+      {"TB", 1e12}, {"KiB", 0x1p10}, {"MiB", 0x1p20}, {"GiB", 0x1p30}, {"TiB", 0x1p40}};
+  for (const auto& [name, factor] : kUnits) {
+    const double bytes = number * factor;
+    if (unit == name && bytes >= 1 && bytes < 0x1p63) return static_cast<uint64_t>(bytes);
+  }
+  return 0;
 }
 
 // Lines of "title  words", the words wrapped beside the title.
@@ -179,6 +199,15 @@ void add_memory(const Inspection& in, Page* page) {
   page->line("memory", "about " + bytes_words(m.weights + m.state) + " to run: weights " +
                            bytes_words(m.weights) + ", state " + bytes_words(m.state) +
                            ", and some MB of working memory");
+  if (in.within == 0) return;
+  if (m.session == 0) {
+    page->line("sessions", m.whole ? "none: the model reads whole sequences"
+                                   : "how many fit depends on their length: they grow");
+    return;
+  }
+  page->line("sessions", with_commas(sessions_within(m, in.within)) + " fit in " +
+                             bytes_words(in.within) +
+                             ", beside the weights: " + bytes_words(m.session) + " each");
 }
 
 std::string tensor_table(const ModelSpec& spec, size_t width) {
@@ -303,6 +332,11 @@ Json json_of(const Inspection& in) {
                      {"pooling_bytes", in.memory.pooling}, {"bytes_per_token", in.memory.per_token},
                      {"whole_sequences", in.memory.whole}, {"bytes_per_step", in.memory.per_step}};
     json["memory_bytes_about"] = in.memory.weights + in.memory.state;
+    if (in.within != 0) {
+      json["sessions"] = {{"memory_bytes", in.within},
+                          {"bytes_each", in.memory.session},
+                          {"fit", sessions_within(in.memory, in.within)}};
+    }
   }
   json["tensors"] = Json::array();
   for (const Tensor& tensor : spec.tensors) {
@@ -319,8 +353,11 @@ Json json_of(const Inspection& in) {
 Outcome inspect(const InspectOptions& options) {
   Result<LoadedModel> loaded = load_model_file(options.model);
   if (!loaded.ok()) return Outcome::of_arguments(loaded.status());
-  Inspection inspection{
-      loaded.value(), options.model, check_supported(loaded.value().spec, options.model), {}};
+  Inspection inspection{loaded.value(),
+                        options.model,
+                        check_supported(loaded.value().spec, options.model),
+                        {},
+                        options.within};
   if (inspection.supported.ok()) {
     MOKA_ASSIGN_OR_RETURN(inspection.memory, memory_need(loaded.value().spec));
   }
@@ -337,6 +374,17 @@ Verb add_inspect(CLI::App& moka) {
                            kExamples, "Showing a model that this build cannot run is success.\n");
   add_model_argument(app, &options->model);
   app->add_flag("--tensors", options->tensors, "List the tensors too");
+  app->add_option_function<std::string>(
+         "--memory",
+         [options](const std::string& text) {
+           options->within = parse_size(text);
+           if (options->within != 0) return;
+           throw CLI::ValidationError("--memory", "'" + text +
+                                                      "' is no size; a number above 0 with or "
+                                                      "without a unit is, as in 512MB or 4GiB");
+         },
+         "Say how many sessions fit in so much memory, as in 512MB or 4GiB")
+      ->type_name("SIZE");
   add_json_flag(app, &options->json, "One JSON object on stdout, tensors included");
   return {app, [options] { return inspect(*options); }};
 }

@@ -42,6 +42,13 @@ void install_signal_handlers() {
 
 int interrupt_signal() { return caught_signal.load(); }
 
+void forget_interrupt() {
+  caught_signal.store(0);
+  stop.store(false);
+  catch_signal(SIGINT);  // the one that came is no longer caught
+  catch_signal(SIGTERM);
+}
+
 const std::atomic<bool>* interrupt_flag() { return &stop; }
 
 HoldSignals::HoldSignals() {

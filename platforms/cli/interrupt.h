@@ -18,6 +18,8 @@ void install_signal_handlers();
 // The signal that asked to stop, 0 if none did. Any thread.
 int interrupt_signal();
 inline bool interrupted() { return interrupt_signal() != 0; }
+// For verbs that go on after an interrupt: none has come, and the next one asks again.
+void forget_interrupt();
 // Set by the signal, for calls that look at a flag (ReadOptions::cancel).
 const std::atomic<bool>* interrupt_flag();
 

@@ -16,6 +16,7 @@ namespace {
 const char kFooter[] =
     "Examples:\n"
     "  moka run stories.moka -p \"Once upon a time\"    # write a text\n"
+    "  moka chat stories.moka                         # write one in turns\n"
     "  moka classify sentiment.moka review.txt        # the class of a text, image, series\n"
     "  moka forecast weather.moka hourly.csv          # how a series goes on\n"
     "  moka convert my-model/ -o my-model.moka        # trained weights to a model file\n"
@@ -105,7 +106,7 @@ int run_command(int argc, char** argv) {
     }
   };
   add_group("Use a model",
-            {add_run, add_classify, add_compare, add_embed, add_score, add_forecast});
+            {add_run, add_chat, add_classify, add_compare, add_embed, add_score, add_forecast});
   add_group("Make and check models",
             {add_convert, add_inspect, add_verify, add_eval, add_logits, add_bench});
 

@@ -22,6 +22,9 @@ struct MemoryNeed {
   // it is read.
   bool whole = false;
   uint64_t per_step = 0;
+  // A session that was read into: state, last output, and what belongs to it. 0 where sessions grow
+  // or there are none.
+  uint64_t session = 0;
   // Weights as the kernels hold them, and tables that stay in the mapped file. Without the
   // padding of the packed form: a few parts in a thousand.
   uint64_t weights = 0;
@@ -29,6 +32,14 @@ struct MemoryNeed {
 
 // `spec` has passed check_spec and check_supported.
 Result<MemoryNeed> memory_need(const ModelSpec& spec);
+
+// What a process takes beside weights and sessions, and a session beside state and output: rounded up
+// from what was measured.
+constexpr uint64_t kWorkingBytes = uint64_t{16} << 20, kSessionBytes = 4096;
+
+// Sessions that fit in so much memory, beside the weights and one executor. 0 for models whose
+// sessions grow.
+uint64_t sessions_within(const MemoryNeed& need, uint64_t bytes);
 
 }  // namespace moka::cli
 

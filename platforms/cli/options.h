@@ -25,6 +25,7 @@ struct Verb {
 };
 
 Verb add_run(CLI::App& moka);
+Verb add_chat(CLI::App& moka);
 Verb add_classify(CLI::App& moka);
 Verb add_compare(CLI::App& moka);
 Verb add_embed(CLI::App& moka);

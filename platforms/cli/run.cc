@@ -5,7 +5,6 @@
 
 #include <chrono>
 #include <optional>
-#include <random>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -15,6 +14,7 @@
 #include "platforms/cli/interrupt.h"
 #include "platforms/cli/json.h"
 #include "platforms/cli/options.h"
+#include "platforms/cli/sampling.h"
 #include "platforms/cli/task.h"
 #include "platforms/cli/terminal.h"
 
@@ -57,27 +57,10 @@ struct RunOptions {
   std::string prompt_file;
   std::string memory_file;
   std::optional<uint64_t> count;
-  std::optional<float> temperature, top_p, min_p, repeat_penalty;
-  std::optional<uint32_t> top_k, repeat_window;
-  std::optional<uint64_t> seed;
-  bool greedy = false;
+  SamplingArguments sampling;
   bool json = false;
   int threads = 0;
 };
-
-SamplerOptions sampling_of(const RunOptions& options, const SamplerOptions& recommended) {
-  SamplerOptions sampling = recommended;
-  if (options.temperature) sampling.temperature = *options.temperature;
-  if (options.greedy) sampling.temperature = 0.0f;
-  if (options.top_k) sampling.top_k = *options.top_k;
-  if (options.top_p) sampling.top_p = *options.top_p;
-  if (options.min_p) sampling.min_p = *options.min_p;
-  if (options.repeat_penalty) sampling.repeat_penalty = *options.repeat_penalty;
-  if (options.repeat_window) sampling.repeat_window = *options.repeat_window;
-  // 32 bits: short enough to be typed again, and exact in every JSON reader.
-  sampling.seed = options.seed ? *options.seed : std::random_device{}();
-  return sampling;
-}
 
 enum class Finish { kLength, kEndOfText, kPositionLimit, kInterrupted, kOutputClosed };
 
@@ -347,7 +330,7 @@ Outcome run(const RunOptions& options) {
                                   "`moka logits` takes token ids"};
   }
   Result<Sampler> sampler =
-      Sampler::create(sampling_of(options, model.info().sampling), model.info().outputs);
+      Sampler::create(sampling_of(options.sampling, model.info().sampling), model.info().outputs);
   if (!sampler.ok()) return Outcome::of_arguments(sampler.status());
   MOKA_ASSIGN_OR_RETURN(Session session, model.new_session());
   const CancelOnInterrupt cancel(&session);
@@ -389,28 +372,7 @@ Verb add_run(CLI::App& moka) {
   add_whole(
       app, "-n,--tokens", [o](uint64_t n) { o->count = n; },
       "Write exactly N tokens (default: to the end of the text, at most 512)");
-  CLI::Option* temperature = add_number(
-      app, "--temperature", [o](double x) { o->temperature = static_cast<float>(x); },
-      "0 takes the most likely token; higher is more varied", 0, 100);
-  add_whole(
-      app, "--top-k", [o](uint64_t n) { o->top_k = static_cast<uint32_t>(n); },
-      "Choose among the N most likely tokens; 0 is all", 0, UINT32_MAX);
-  add_number(
-      app, "--top-p", [o](double x) { o->top_p = static_cast<float>(x); },
-      "Choose among the most likely tokens that together have probability X; 1 is all", 0, 1);
-  add_number(
-      app, "--min-p", [o](double x) { o->min_p = static_cast<float>(x); },
-      "Leave out tokens less than X times as likely as the most likely one; 0 is none", 0, 1);
-  add_number(
-      app, "--repeat-penalty", [o](double x) { o->repeat_penalty = static_cast<float>(x); },
-      "Make recent tokens less likely; 1 is off, 1.1 is mild", 0.01, 100);
-  add_whole(
-      app, "--repeat-window", [o](uint64_t n) { o->repeat_window = static_cast<uint32_t>(n); },
-      "How many recent tokens the penalty looks at", 0, 65536);
-  app->add_flag("--greedy", o->greedy, "The same as --temperature 0")->excludes(temperature);
-  add_whole(
-      app, "--seed", [o](uint64_t n) { o->seed = n; },
-      "Seed of the random choices (default: another one each time; the summary shows it)");
+  add_sampling_options(app, &o->sampling);
   add_threads_option(app, &o->threads);
   add_json_flag(app, &o->json, "One JSON object per line on stdout");
   return {app, [options] { return run(*options); }};

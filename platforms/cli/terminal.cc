@@ -54,10 +54,16 @@ Outcome output_outcome() {
 
 bool output_closed() { return output_error != 0; }
 
+void reopen_output() {
+  if (output_error == EINTR) output_error = 0;
+}
+
 void say(std::string_view words) {
   const std::string line = printable(words) + "\n";
   (void)write_all(STDERR_FILENO, line);  // nobody is left to be told
 }
+
+void say_prompt(std::string_view words) { (void)write_all(STDERR_FILENO, printable(words)); }
 
 std::string printable(std::string_view text) {
   std::string out(text);

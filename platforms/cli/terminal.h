@@ -21,9 +21,14 @@ namespace moka::cli {
 bool write_output(std::string_view text);
 Outcome output_outcome();
 bool output_closed();  // nothing can be written any more
+// For verbs that go on after an interrupt: a write that it ended no longer counts as the end.
+void reopen_output();
 
 // A line of words on stderr; "\n" is added, and what could steer a terminal is taken out.
 void say(std::string_view words);
+
+// The same without the end of the line, for what is answered on it.
+void say_prompt(std::string_view words);
 
 // Text from a file whose control characters must not reach a terminal: each becomes "?", except
 // newlines.

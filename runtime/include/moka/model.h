@@ -87,6 +87,7 @@ class Executor {
   // Bytes of scratch memory, packed weights not counted.
   size_t scratch_bytes() const;
   int threads() const;
+  uint32_t chunk() const;  // prompt tokens read at once
 
   // Many sessions through one read of the weights, see session.h.
   Status append(Span<const SessionSteps> batch, size_t* culprit = nullptr) const;

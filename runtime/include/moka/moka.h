@@ -2,6 +2,7 @@
 #ifndef MOKA_MOKA_H_
 #define MOKA_MOKA_H_
 
+#include "moka/chat.h"       // IWYU pragma: export
 #include "moka/model.h"      // IWYU pragma: export
 #include "moka/profile.h"    // IWYU pragma: export
 #include "moka/reading.h"    // IWYU pragma: export

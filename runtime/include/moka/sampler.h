@@ -45,6 +45,9 @@ class Sampler {
   // Records a token that was not drawn here, such as one of the prompt.
   void accept(TokenId token);
 
+  // Forgets recent tokens; the generator goes on.
+  void forget() { recent_count_ = 0; }
+
   // Forgets recent tokens and restarts the generator from the seed.
   void reset();
 

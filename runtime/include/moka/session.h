@@ -78,6 +78,9 @@ class Session {
 
   // An independent copy on the same Executor.
   Result<Session> fork() const;
+  // Becomes a copy of a session of the same model, on its own Executor: one copy of memory, and no
+  // allocation except for models with softmax attention. kInvalidArgument: of another model.
+  Status copy_from(const Session& other);
 
   // The session as bytes: position, state, last output, the model's fingerprint, a checksum. The
   // bytes are the same on every platform and instruction set.
