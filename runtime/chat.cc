@@ -78,6 +78,7 @@ const char* turn_end_name(TurnEnd end) {
     case TurnEnd::kTimeBudget: return "time_budget";
     case TurnEnd::kCallback: return "callback";
     case TurnEnd::kPositionLimit: return "position_limit";
+    case TurnEnd::kLoop: return "loop";
   }
   return "unknown";
 }

@@ -163,8 +163,9 @@ Status check_turn_alone(const Turn& turn, uint8_t role, uint8_t end, uint32_t vo
   if (role > static_cast<uint8_t>(Role::kModel)) {
     return corrupt(name + ": role " + std::to_string(role) + ", not 0 to 2");
   }
-  if (end > static_cast<uint8_t>(TurnEnd::kPositionLimit)) {
-    return corrupt(name + ": end " + std::to_string(end) + ", not 0 to 6");
+  if (end > static_cast<uint8_t>(TurnEnd::kLoop)) {
+    return corrupt(name + ": end " + std::to_string(end) + ", not 0 to " +
+                   std::to_string(static_cast<int>(TurnEnd::kLoop)));
   }
   if (uint64_t{turn.head} + turn.tail > turn.tokens.size()) {
     return corrupt(name + ": " + std::to_string(turn.head) + " tokens before the text and " +

@@ -4,6 +4,7 @@
 #include <string>
 #include <utility>
 
+#include "moka/loop_guard.h"
 #include "runtime/chat_impl.h"
 #include "runtime/chat_text.h"
 
@@ -23,6 +24,12 @@ Status check_options(const GenerateOptions& options, uint32_t vocab_size) {
                                                std::to_string(token) + ", ids are 0 to " +
                                                std::to_string(vocab_size - 1));
   }
+  constexpr uint32_t kMostLoopTokens = 65536;  // every token is compared with a quarter of them
+  if (options.loop_tokens > kMostLoopTokens) {
+    return Status(StatusCode::kInvalidArgument,
+                  "loop_tokens is " + std::to_string(options.loop_tokens) + ", must be at most " +
+                      std::to_string(kMostLoopTokens));
+  }
   return check_stop_texts(options.stop);
 }
 
@@ -33,7 +40,11 @@ class ChatImpl::Writing {
  public:
   // `room`: tokens that the position limit leaves.
   Writing(ChatImpl* chat, const GenerateOptions& options, uint64_t room)
-      : chat_(chat), options_(options), room_(room), text_(chat->model.tokenizer(), options.stop) {}
+      : chat_(chat),
+        options_(options),
+        room_(room),
+        text_(chat->model.tokenizer(), options.stop),
+        loop_(options.loop_tokens) {}
 
   // A character may have been left incomplete by the turns before, which are `path`.
   void go_on_from(const std::vector<const Turn*>& path);
@@ -49,6 +60,7 @@ class ChatImpl::Writing {
   const uint64_t room_;
   const Clock::time_point begin_ = Clock::now();
   TurnText text_;
+  LoopGuard loop_;
 };
 
 void ChatImpl::Writing::go_on_from(const std::vector<const Turn*>& path) {
@@ -104,6 +116,10 @@ Status ChatImpl::Writing::run(ChatCall* call, Sampler* sampler, Turn* turn) {
     listening = give_out(text_.push(token), turn);
     if (text_.stopped() || !listening) {
       turn->end = text_.stopped() ? TurnEnd::kStopText : TurnEnd::kCallback;
+      break;
+    }
+    if (loop_.push(token)) {
+      turn->end = TurnEnd::kLoop;
       break;
     }
   }

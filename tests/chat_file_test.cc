@@ -341,7 +341,7 @@ TEST_CASE_FIXTURE(SavedChat, "chat: whatever is wrong in a head with a right che
   refuse(with64(places.turn[1] + 8, 2), "turn 2: its parent 2 is not before it");
   refuse(with64(places.turn[1] + 8, 3), "turn 2: its parent 3 is not before it");
   refuse(with8(places.turn[2] + 16, 3), "turn 3: role 3, not 0 to 2");
-  refuse(with8(places.turn[2] + 17, 7), "turn 3: end 7, not 0 to 6");
+  refuse(with8(places.turn[2] + 17, 8), "turn 3: end 8, not 0 to 7");
   refuse(with32(places.turn[2] + 18, 4), "turn 3: 4 tokens before the text and 0 behind it, of 3");
   refuse(with32(places.turn[2] + 22, 0xFFFFFFFF),
          "turn 3: 0 tokens before the text and 4294967295 behind it, of 3");

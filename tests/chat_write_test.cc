@@ -101,6 +101,30 @@ TEST_CASE_FIXTURE(ByteModel, "chat: a turn ends at its tokens, its time, or when
   CHECK(chat.find(4)->tokens.size() == 1);  // there is always one
 }
 
+TEST_CASE_FIXTURE(ByteModel,
+                  "chat: a turn that goes round in circles ends, unless that is wanted") {
+  Chat chat = new_chat(model);
+  must(chat.append(Role::kUser, "a"));
+  GenerateOptions options = write_tokens(300);
+  options.sampling = only('z');
+  must(chat.generate(options));
+  CHECK(chat.find(2)->end == TurnEnd::kLoop);
+  CHECK(chat.find(2)->text == std::string(256, 'z'));
+  options.loop_tokens = 8;
+  must(chat.generate(options));
+  CHECK(chat.find(3)->end == TurnEnd::kLoop);
+  CHECK(chat.find(3)->text == "zzzzzzzz");  // what came before the turn does not count
+  CHECK(turn_end_name(chat.find(3)->end) == std::string("loop"));
+  options.loop_tokens = 0;
+  must(chat.generate(options));
+  CHECK(chat.find(4)->end == TurnEnd::kTokenBudget);
+  CHECK(chat.find(4)->tokens.size() == 300);
+  options.loop_tokens = 65537;
+  const Status status = chat.generate(options).status();
+  CHECK(status.code() == StatusCode::kInvalidArgument);
+  CHECK(status.message() == "loop_tokens is 65537, must be at most 65536");
+}
+
 TEST_CASE_FIXTURE(ByteModel, "chat: a stop token is not read, and a turn may have no text") {
   Chat chat = new_chat(model);
   must(chat.append(Role::kUser, "a"));
@@ -275,6 +299,7 @@ TEST_CASE_FIXTURE(ByteModel, "chat: cancel from another thread undoes what is be
   std::atomic<int> texts{0};
   GenerateOptions options = write_tokens(uint64_t{1} << 30);
   options.sampling = only('z');
+  options.loop_tokens = 0;
   options.on_text = [&texts](std::string_view) {
     texts.fetch_add(1);
     return true;

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "converter/npy.h"
+#include "converter/writer.h"
 #include "doctest/doctest.h"
 #include "moka/moka.h"
 #include "nlohmann/json.hpp"
@@ -141,6 +142,42 @@ TEST_CASE_FIXTURE(Fixture,
     CHECK(summary["finish_reason"] == "length");
     CHECK(written == 512);
   }
+}
+
+TEST_CASE("cli: run ends a text that goes round in circles, and one without time") {
+  const TemporaryFolder folder;
+  const std::string path = folder / "m.moka";
+  // All scores are 0, so the greedy choice is token 0 for ever.
+  TestModel model = text_model();
+  const Tensor& scale = *model.spec.tensor(model.spec.final_norm.scale);
+  std::memset(const_cast<void*>(scale.data), 0, static_cast<size_t>(scale.size));
+  model.spec.test_vector.reset();
+  REQUIRE(write_model(path, model.spec).ok());
+  const auto summary = [&](std::vector<std::string> more) {
+    std::vector<std::string> call = {"run", path, "-p", "Once", "--greedy", "--json"};
+    call.insert(call.end(), more.begin(), more.end());
+    const ProcessResult result = moka_command(call);
+    CHECK_MESSAGE(result.exit_code == 0, result.err);
+    return json_lines(result.out).back();
+  };
+  Json last = summary({});
+  CHECK(last["finish_reason"] == "loop");
+  CHECK(last["generated_tokens"] == 256);
+  last = summary({"--loop-guard", "0"});
+  CHECK(last["finish_reason"] == "length");
+  CHECK(last["generated_tokens"] == 512);
+  // With -n the count is a promise, so the guard must be asked for.
+  last = summary({"-n", "400"});
+  CHECK(last["finish_reason"] == "length");
+  CHECK(last["generated_tokens"] == 400);
+  last = summary({"-n", "400", "--loop-guard", "64"});
+  CHECK(last["finish_reason"] == "loop");
+  CHECK(last["generated_tokens"] == 64);
+  last = summary({"-n", "100000000", "--max-ms", "20"});
+  CHECK(last["finish_reason"] == "time_budget");
+  CHECK(last["generated_tokens"] > 0);
+  const ProcessResult words = moka_command({"run", path, "-p", "Once", "--greedy"});
+  CHECK(contains(words.err, " tokens/s, in a loop of 1 token\n"));
 }
 
 TEST_CASE_FIXTURE(Fixture, "cli: a pipe that its reader closes ends the run quietly") {

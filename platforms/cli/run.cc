@@ -23,8 +23,9 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-constexpr uint64_t kDefaultTokens = 512;  // without -n
-constexpr size_t kPromptSlice = 256;      // tokens between two looks at the progress bar
+constexpr uint64_t kDefaultTokens = 512;      // without -n
+constexpr uint64_t kDefaultLoopTokens = 256;  // likewise
+constexpr size_t kPromptSlice = 256;          // tokens between two looks at the progress bar
 
 const char kDescription[] =
     "Reads the prompt, then writes token by token how the model goes on. The prompt is printed "
@@ -32,7 +33,8 @@ const char kDescription[] =
     "unless that is a terminal: then the text starts from nothing. One newline at the end of a "
     "file or of stdin is not part of the prompt. Special tokens of the model that appear in the "
     "prompt, such as <|endoftext|>, are read as such.\n\n"
-    "Without -n, writing stops where the model ends the text, or after 512 tokens. With -n N, "
+    "Without -n, writing stops where the model ends the text, after 512 tokens, or when the last "
+    "256 are one cycle again and again. With -n N, "
     "exactly N tokens are written: after an end of text comes a blank line and a new text. "
     "Memory does not grow with N. Sampling options that are not given are those that the model's "
     "author recommends; `moka inspect` shows them. The same seed, options and model give the "
@@ -56,13 +58,21 @@ struct RunOptions {
   std::optional<std::string> prompt;
   std::string prompt_file;
   std::string memory_file;
-  std::optional<uint64_t> count;
+  std::optional<uint64_t> count, max_ms, loop_tokens;
   SamplingArguments sampling;
   bool json = false;
   int threads = 0;
 };
 
-enum class Finish { kLength, kEndOfText, kPositionLimit, kInterrupted, kOutputClosed };
+enum class Finish {
+  kLength,
+  kEndOfText,
+  kPositionLimit,
+  kInterrupted,
+  kOutputClosed,
+  kTimeBudget,
+  kLoop
+};
 
 const char* finish_name(Finish finish) {
   switch (finish) {
@@ -70,6 +80,8 @@ const char* finish_name(Finish finish) {
     case Finish::kPositionLimit: return "position_limit";
     case Finish::kInterrupted: return "interrupted";
     case Finish::kOutputClosed: return "output_closed";
+    case Finish::kTimeBudget: return "time_budget";
+    case Finish::kLoop: return "loop";
     default: return "length";
   }
 }
@@ -78,16 +90,23 @@ double rate(uint64_t count, double seconds) {
   return seconds > 0 ? static_cast<double>(count) / seconds : 0.0;
 }
 
+std::string token_words(uint64_t tokens) {
+  return with_commas(tokens) + (tokens == 1 ? " token" : " tokens");
+}
+
 // One run: a session, a sampler, and where their text goes.
 class Run {
  public:
-  Run(const Model& model, Session& session, Sampler& sampler, bool json,
+  Run(const Model& model, Session& session, Sampler& sampler, const RunOptions& options,
       std::vector<TokenId> memory)
       : model_(model),
         session_(session),
         sampler_(sampler),
         stream_(model.tokenizer()),
-        json_(json),
+        json_(options.json),
+        max_ms_(options.max_ms.value_or(0)),
+        loop_(static_cast<uint32_t>(
+            options.loop_tokens.value_or(options.count ? 0 : kDefaultLoopTokens))),
         memory_(std::move(memory)) {
     const Tokenizer& tokenizer = model.tokenizer();
     begin_ = tokenizer.bos_id() >= 0 ? tokenizer.bos_id() : tokenizer.eos_id();
@@ -104,6 +123,7 @@ class Run {
   bool emit(TokenId id);
   bool emit_end_of_text(TokenId id);
   bool print(std::string_view text);
+  std::string end_words() const;
   bool is_end(TokenId id) const {
     const Tokenizer& tokenizer = model_.tokenizer();
     return id >= 0 && (id == tokenizer.eos_id() || id == tokenizer.bos_id());
@@ -114,6 +134,8 @@ class Run {
   Sampler& sampler_;
   TextStream stream_;
   const bool json_;
+  const uint64_t max_ms_;  // 0: no limit
+  LoopGuard loop_;
   std::vector<TokenId> memory_;  // what every text answers from; empty for most models
   TokenId begin_ = -1;  // what a text starts with; -1 where the tokenizer has no such token
   bool line_open_ = false;
@@ -192,6 +214,7 @@ Status Run::begin_new_text() {
 
 Status Run::generate(uint64_t count, bool stop_at_end) {
   const uint64_t limit = model_.info().position_limit;
+  const Clock::time_point begin = Clock::now();
   while (written_ < count) {
     if (interrupted()) {
       finish_ = Finish::kInterrupted;
@@ -199,6 +222,10 @@ Status Run::generate(uint64_t count, bool stop_at_end) {
     }
     if (limit != 0 && session_.position() >= limit) {
       finish_ = Finish::kPositionLimit;
+      return {};
+    }
+    if (max_ms_ != 0 && Clock::now() - begin >= std::chrono::milliseconds(max_ms_)) {
+      finish_ = Finish::kTimeBudget;
       return {};
     }
     const Clock::time_point start = Clock::now();
@@ -217,6 +244,7 @@ Status Run::generate(uint64_t count, bool stop_at_end) {
       if (!begun.ok() && begun.code() != StatusCode::kCancelled) return begun;
       write_seconds_ += std::chrono::duration<double>(Clock::now() - start).count();
       printed = emit_end_of_text(id.value());
+      loop_.reset();
     } else {
       write_seconds_ += std::chrono::duration<double>(Clock::now() - start).count();
       printed = emit(id.value());
@@ -224,6 +252,10 @@ Status Run::generate(uint64_t count, bool stop_at_end) {
     written_++;
     if (!printed) {
       finish_ = Finish::kOutputClosed;
+      return {};
+    }
+    if (!is_end(id.value()) && loop_.push(id.value())) {
+      finish_ = Finish::kLoop;
       return {};
     }
   }
@@ -260,21 +292,27 @@ Outcome Run::write_text(const std::optional<uint64_t>& count) {
   return status;
 }
 
+std::string Run::end_words() const {
+  switch (finish_) {
+    case Finish::kEndOfText: return ", end of text";
+    case Finish::kPositionLimit: return ", the most that this model reads";
+    case Finish::kInterrupted: return ", interrupted";
+    case Finish::kTimeBudget: return ", all that --max-ms left time for";
+    case Finish::kLoop: return ", in a loop of " + token_words(loop_.period());
+    default: return "";
+  }
+}
+
 void Run::print_summary() {
   const auto line = [](uint64_t tokens, double seconds) {
-    std::string words = with_commas(tokens) + (tokens == 1 ? " token" : " tokens");
-    if (tokens == 0) return words;
-    return words + " in " + seconds_words(seconds) + ", " + short_number(rate(tokens, seconds)) +
-           " tokens/s";
+    if (tokens == 0) return token_words(tokens);
+    return token_words(tokens) + " in " + seconds_words(seconds) + ", " +
+           short_number(rate(tokens, seconds)) + " tokens/s";
   };
   const ModelInfo& info = model_.info();
   say("");
   say("prompt   " + line(prompt_tokens_, prompt_seconds_));
-  say("written  " + line(written_, write_seconds_) +
-      (finish_ == Finish::kEndOfText       ? ", end of text"
-       : finish_ == Finish::kPositionLimit ? ", the most that this model reads"
-       : finish_ == Finish::kInterrupted   ? ", interrupted"
-                                           : ""));
+  say("written  " + line(written_, write_seconds_) + end_words());
   say("state    " + bytes_words(info.state_bytes) +
       (info.state_bytes_per_token == 0
            ? ", the same after any number of tokens"
@@ -342,7 +380,7 @@ Outcome run(const RunOptions& options) {
   std::vector<TokenId> memory;
   outcome = read_memory(options, model, &memory);
   if (outcome.exit_code != kExitOk) return outcome;
-  Run run(model, session, sampler.value(), options.json, std::move(memory));
+  Run run(model, session, sampler.value(), options, std::move(memory));
   outcome = run.read_prompt(text);
   if (outcome.exit_code != kExitOk) return outcome;
   outcome = run.write_text(options.count);
@@ -372,6 +410,15 @@ Verb add_run(CLI::App& moka) {
   add_whole(
       app, "-n,--tokens", [o](uint64_t n) { o->count = n; },
       "Write exactly N tokens (default: to the end of the text, at most 512)");
+  add_whole(
+      app, "--max-ms", [o](uint64_t n) { o->max_ms = n; },
+      "Write for at most N milliseconds, not counting the prompt; 0 is any time", 0,
+      uint64_t{1} << 40);
+  add_whole(
+      app, "--loop-guard", [o](uint64_t n) { o->loop_tokens = n; },
+      "Stop when the last N tokens are one cycle, four times or more; 0 is never (default: 256, "
+      "with -n never)",
+      0, 65536);
   add_sampling_options(app, &o->sampling);
   add_threads_option(app, &o->threads);
   add_json_flag(app, &o->json, "One JSON object per line on stdout");

@@ -12,7 +12,7 @@
 //
 // Every call is a transaction. One that fails, is cancelled or is ended by ChatOptions::progress
 // leaves the chat as it was, the generator of the sampler too. A turn that ended because on_text said
-// so, at a stop token or text, or at a budget of tokens, time or positions is kept with what it has:
+// so, at a stop token or text, in a loop, or at a budget of tokens, time or positions is kept with it:
 // who wants to keep a text stops it there, who wants it gone calls cancel().
 //
 // States. The state at the end of the current turn is always at hand, and a copy that the running
@@ -61,6 +61,7 @@ enum class TurnEnd : uint8_t {
   kTimeBudget = 4,     // max_ms
   kCallback = 5,       // on_text returned false
   kPositionLimit = 6,  // the model reads no more
+  kLoop = 7,           // loop_tokens
 };
 const char* turn_end_name(TurnEnd end);  // "given", "stop_token", ...
 
@@ -102,8 +103,7 @@ struct ChatOptions {
   // Kept states that a file has beside the current one, the most recently used first. Each makes it
   // larger by a state.
   uint32_t saved_states = 2;
-  // Called before tokens are read, with done 0, and every few of them; false ends the call with
-  // kCancelled. May be empty.
+  // Called before tokens are read, with done 0, and every few of them; false: kCancelled. May be empty.
   std::function<bool(const ReadProgress&)> progress;
   const Executor* executor = nullptr;  // null: the model's default one; used while the call runs
 };
@@ -114,6 +114,8 @@ struct GenerateOptions {
   bool stop_at_end = true;           // the model's own tokens that end or begin a text stop it
   std::vector<TokenId> stop_tokens;  // more of them. A stop token is not read.
   std::vector<std::string> stop;     // at most 64 texts in UTF-8, of 1 to 4096 bytes
+  uint32_t loop_tokens =
+      256;  // ends a turn whose last so many are a cycle (loop_guard.h); 0: never
   // From this turn on, with a generator that begins at their seed. Nothing: as before, and the
   // generator goes on. Recent tokens (repeat_window) are those of the current branch.
   std::optional<SamplerOptions> sampling;
@@ -167,8 +169,7 @@ class Chat {
   // Removes a turn and all that follow it. kFailedPrecondition when the current one is among them.
   Status remove(TurnId turn);
 
-  // All turns by rising id, so parents come first; one of them, null if there is none. Valid until
-  // the next call that changes the chat.
+  // By rising id, so parents come first; null if there is none. Valid until the chat changes.
   Span<const Turn> turns() const;
   const Turn* find(TurnId turn) const;
   TurnId current() const;
@@ -182,8 +183,8 @@ class Chat {
   Result<std::vector<uint8_t>> save() const;
   Status save_file(const std::string& path) const;
 
-  // Ends the running call with kCancelled at its next chunk or token; if none runs, the next one. A
-  // request that comes too late for its call is used up by it. Any thread.
+  // Ends the running call with kCancelled at its next chunk or token; if none runs, the next one. One
+  // that comes too late for its call is used up by it. Any thread.
   void cancel() noexcept;
 
   Span<const float> logits() const;  // as Session's, at the end of the current turn
