@@ -114,8 +114,7 @@ struct GenerateOptions {
   bool stop_at_end = true;           // the model's own tokens that end or begin a text stop it
   std::vector<TokenId> stop_tokens;  // more of them. A stop token is not read.
   std::vector<std::string> stop;     // at most 64 texts in UTF-8, of 1 to 4096 bytes
-  uint32_t loop_tokens =
-      256;  // ends a turn whose last so many are a cycle (loop_guard.h); 0: never
+  uint32_t loop_tokens = 256;        // so many that are one cycle end it (loop_guard.h); 0: never
   // From this turn on, with a generator that begins at their seed. Nothing: as before, and the
   // generator goes on. Recent tokens (repeat_window) are those of the current branch.
   std::optional<SamplerOptions> sampling;
