@@ -1,7 +1,8 @@
-# `cmake --install build/release --prefix DIR`: the command, the library with its
-# headers, and what other builds need to find it (CMake's find_package(moka) and
-# pkg-config). The archives of XNNPACK and its companions go to a folder of
-# Moka's own, so that they meet no other copy that the system may have.
+# `cmake --install build/release --prefix DIR`: the command, the libraries with their
+# headers, and what other builds need to find them (CMake's find_package(moka) and
+# pkg-config). The library folder has libmoka.so, for C. All archives go to a folder
+# of Moka's own: so -lmoka means one thing in each, and those of XNNPACK and its
+# companions meet no other copy that the system may have.
 if(NOT TARGET moka)
   return()
 endif()
@@ -11,11 +12,17 @@ include(CMakePackageConfigHelpers)
 set(libraries "${CMAKE_INSTALL_LIBDIR}/moka")
 set(package "${CMAKE_INSTALL_LIBDIR}/cmake/moka")
 
-install(TARGETS moka EXPORT moka-targets
-  ARCHIVE DESTINATION "${CMAKE_INSTALL_LIBDIR}"
+install(TARGETS moka moka_c_static EXPORT moka-targets
+  ARCHIVE DESTINATION "${libraries}"
   INCLUDES DESTINATION "${CMAKE_INSTALL_INCLUDEDIR}")
-install(DIRECTORY runtime/include/ DESTINATION "${CMAKE_INSTALL_INCLUDEDIR}"
-  FILES_MATCHING PATTERN "*.h")
+# An export of its own: programs in C find it without what the archives need.
+install(TARGETS moka_c EXPORT moka-c-targets
+  LIBRARY DESTINATION "${CMAKE_INSTALL_LIBDIR}"
+  ARCHIVE DESTINATION "${CMAKE_INSTALL_LIBDIR}"  # Windows: what is linked
+  RUNTIME DESTINATION "${CMAKE_INSTALL_BINDIR}"
+  INCLUDES DESTINATION "${CMAKE_INSTALL_INCLUDEDIR}")
+install(DIRECTORY runtime/include/ platforms/capi/include/
+  DESTINATION "${CMAKE_INSTALL_INCLUDEDIR}" FILES_MATCHING PATTERN "*.h")
 install(DIRECTORY "${moka_third_party}/lib/" DESTINATION "${libraries}")
 install(FILES LICENSE NOTICE DESTINATION "${CMAKE_INSTALL_DOCDIR}")
 if(TARGET moka_cli)
@@ -23,6 +30,7 @@ if(TARGET moka_cli)
 endif()
 
 install(EXPORT moka-targets NAMESPACE moka:: DESTINATION "${package}")
+install(EXPORT moka-c-targets NAMESPACE moka:: DESTINATION "${package}")
 configure_package_config_file(cmake/moka-config.cmake.in moka-config.cmake
   INSTALL_DESTINATION "${package}" PATH_VARS libraries)
 write_basic_package_version_file(moka-config-version.cmake COMPATIBILITY SameMinorVersion)
@@ -32,6 +40,8 @@ install(
         cmake/moka-libraries.cmake
   DESTINATION "${package}")
 
-configure_file(cmake/moka.pc.in moka.pc @ONLY)
-install(FILES "${CMAKE_CURRENT_BINARY_DIR}/moka.pc"
-  DESTINATION "${CMAKE_INSTALL_LIBDIR}/pkgconfig")
+foreach(name IN ITEMS moka moka-c)
+  configure_file(cmake/${name}.pc.in ${name}.pc @ONLY)
+  install(FILES "${CMAKE_CURRENT_BINARY_DIR}/${name}.pc"
+    DESTINATION "${CMAKE_INSTALL_LIBDIR}/pkgconfig")
+endforeach()

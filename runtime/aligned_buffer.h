@@ -5,10 +5,29 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
-#include <new>
 #include <utility>
 
+#include "moka/status.h"
+
 namespace moka {
+
+// Where the memory of all buffers comes from: packed weights, states of sessions, scratch. `allocate`
+// gives `size` bytes, or null; `release` takes them back. Any thread.
+struct BufferAllocator {
+  void* (*allocate)(void* user, size_t size, size_t alignment) = nullptr;
+  void (*release)(void* user, void* memory, size_t size) = nullptr;
+  void* user = nullptr;
+};
+
+// For the process, once, before the first buffer is made: kFailedPrecondition afterwards, because
+// memory has to go back to where it came from. The only setting that the runtime has outside of its
+// objects, and it cannot change once it is looked at.
+Status set_buffer_allocator(const BufferAllocator& allocator);
+
+constexpr size_t kBufferAlignment = 64;
+// Null when there is no memory; what an allocator gives without that alignment counts as none.
+void* allocate_buffer(size_t bytes) noexcept;
+void release_buffer(void* memory, size_t bytes) noexcept;
 
 template <class T>
 class AlignedBuffer {
@@ -23,16 +42,14 @@ class AlignedBuffer {
     std::swap(size_, other.size_);
     return *this;
   }
-  ~AlignedBuffer() { ::operator delete (data_, std::align_val_t{64}); }
+  ~AlignedBuffer() { release(); }
 
   // All bytes zero. False when there is no memory; the buffer is then empty.
   [[nodiscard]] bool allocate(size_t count) {
-    ::operator delete (data_, std::align_val_t{64});
-    data_ = nullptr;
-    size_ = 0;
+    release();
     if (count > (SIZE_MAX - kTail) / sizeof(T)) return false;
     const size_t bytes = count * sizeof(T) + kTail;
-    data_ = static_cast<T*>(::operator new (bytes, std::align_val_t{64}, std::nothrow));
+    data_ = static_cast<T*>(allocate_buffer(bytes));
     if (data_ == nullptr) return false;
     std::memset(static_cast<void*>(data_), 0, bytes);
     size_ = count;
@@ -45,6 +62,12 @@ class AlignedBuffer {
   size_t bytes() const { return size_ * sizeof(T); }
 
  private:
+  void release() {
+    if (data_ != nullptr) release_buffer(data_, size_ * sizeof(T) + kTail);
+    data_ = nullptr;
+    size_ = 0;
+  }
+
   T* data_ = nullptr;
   size_t size_ = 0;
 };

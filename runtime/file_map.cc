@@ -3,6 +3,7 @@
 #include <cerrno>
 #include <limits>
 #include <system_error>
+#include <utility>
 
 #ifdef _WIN32
 #ifndef NOMINMAX
@@ -88,10 +89,16 @@ Result<std::shared_ptr<FileMap>> FileMap::open(const std::string& path) {
 }
 
 FileMap::~FileMap() {
-  if (data_ != nullptr) UnmapViewOfFile(data_);
+  if (mapped()) UnmapViewOfFile(data_);
 }
 
 void FileMap::release(const void*, size_t) const {}
+
+Result<std::shared_ptr<FileMap>> FileMap::open_descriptor(int, uint64_t, uint64_t,
+                                                          const std::string& name) {
+  return Status(StatusCode::kUnsupported,
+                name + ": file descriptors are not read on Windows; open the file by its path");
+}
 
 #else
 
@@ -113,35 +120,99 @@ int open_for_reading(const char* path) {
   return descriptor;
 }
 
+Result<uint64_t> size_of(int descriptor, const std::string& name) {
+  struct stat info = {};
+  if (::fstat(descriptor, &info) != 0) return system_failure(name, "read the size", last_error());
+  if (S_ISDIR(info.st_mode)) return not_regular(name, "a folder");
+  if (!S_ISREG(info.st_mode)) return not_regular(name, "a device or a pipe");
+  return static_cast<uint64_t>(info.st_size);
+}
+
+// Fills the whole buffer from the file at `offset`.
+Status read_at(int descriptor, uint64_t offset, const std::string& name,
+               AlignedBuffer<uint8_t>* buffer) {
+  for (size_t done = 0; done < buffer->size();) {
+    const ssize_t count = ::pread(descriptor, buffer->data() + done, buffer->size() - done,
+                                  static_cast<off_t>(offset + done));
+    if (count < 0 && errno == EINTR) continue;
+    if (count < 0) return system_failure(name, "read", last_error());
+    if (count == 0) {
+      return Status(StatusCode::kIo, name + ": the file became shorter while it was read");
+    }
+    done += static_cast<size_t>(count);
+  }
+  return Status();
+}
+
+// Maps `size` bytes, at least 1, from `offset`, a multiple of the page size.
+Result<const uint8_t*> map_bytes(int descriptor, uint64_t offset, uint64_t size,
+                                 const std::string& name) {
+  void* view = ::mmap(nullptr, static_cast<size_t>(size), PROT_READ, MAP_PRIVATE, descriptor,
+                      static_cast<off_t>(offset));
+  if (view != MAP_FAILED) return static_cast<const uint8_t*>(view);
+  if (errno == ENOMEM) return too_large(name, size);
+  return system_failure(name, "map", last_error());
+}
+
 }  // namespace
 
 Result<std::shared_ptr<FileMap>> FileMap::open(const std::string& path) {
   const Descriptor file{open_for_reading(path.c_str())};
   if (file.value < 0) return system_failure(path, "open", last_error());
-  struct stat info = {};
-  if (::fstat(file.value, &info) != 0) return system_failure(path, "read the size", last_error());
-  if (S_ISDIR(info.st_mode)) return not_regular(path, "a folder");
-  if (!S_ISREG(info.st_mode)) return not_regular(path, "a device or a pipe");
-  const uint64_t bytes = static_cast<uint64_t>(info.st_size);
+  MOKA_ASSIGN_OR_RETURN(const uint64_t bytes, size_of(file.value, path));
   if (bytes > std::numeric_limits<size_t>::max() / 2) return too_large(path, bytes);
   if (bytes == 0) return std::shared_ptr<FileMap>(new FileMap(nullptr, 0));
-  void* view = ::mmap(nullptr, static_cast<size_t>(bytes), PROT_READ, MAP_PRIVATE, file.value, 0);
-  if (view == MAP_FAILED) {
-    if (errno == ENOMEM) return too_large(path, bytes);
-    return system_failure(path, "map", last_error());
+  MOKA_ASSIGN_OR_RETURN(const uint8_t* const view, map_bytes(file.value, 0, bytes, path));
+  return std::shared_ptr<FileMap>(new FileMap(view, static_cast<size_t>(bytes)));
+}
+
+Result<std::shared_ptr<FileMap>> FileMap::open_descriptor(int descriptor, uint64_t offset,
+                                                          uint64_t length,
+                                                          const std::string& name) {
+  if (descriptor < 0 || ::fcntl(descriptor, F_GETFD) < 0) {
+    return Status(StatusCode::kInvalidArgument,
+                  name + ": " + std::to_string(descriptor) + " is no open file descriptor");
   }
-  return std::shared_ptr<FileMap>(
-      new FileMap(static_cast<const uint8_t*>(view), static_cast<size_t>(bytes)));
+  MOKA_ASSIGN_OR_RETURN(const uint64_t file_bytes, size_of(descriptor, name));
+  if (offset > file_bytes || length > file_bytes - offset) {
+    return Status(StatusCode::kOutOfRange, name + ": offset " + std::to_string(offset) +
+                                               " and length " + std::to_string(length) +
+                                               " reach beyond the file's " +
+                                               std::to_string(file_bytes) + " bytes");
+  }
+  const uint64_t bytes = length == 0 ? file_bytes - offset : length;
+  if (bytes > std::numeric_limits<size_t>::max() / 4) return too_large(name, bytes);
+  if (bytes == 0) return std::shared_ptr<FileMap>(new FileMap(nullptr, 0));
+  if (offset % 64 != 0) {
+    AlignedBuffer<uint8_t> copy;
+    if (!copy.allocate(static_cast<size_t>(bytes))) {
+      return Status(StatusCode::kOutOfMemory,
+                    name + ": no memory for " + std::to_string(bytes) +
+                        " bytes; a model at an offset that is a multiple of 64 is mapped instead");
+    }
+    MOKA_RETURN_IF_ERROR(read_at(descriptor, offset, name, &copy));
+    return std::shared_ptr<FileMap>(new FileMap(std::move(copy)));
+  }
+  const long page_size = ::sysconf(_SC_PAGESIZE);
+  const uint64_t page = page_size > 0 ? static_cast<uint64_t>(page_size) : 4096;
+  const uint64_t before = offset % page;
+  MOKA_ASSIGN_OR_RETURN(const uint8_t* const view,
+                        map_bytes(descriptor, offset - before, bytes + before, name));
+  std::shared_ptr<FileMap> map(
+      new FileMap(view + static_cast<size_t>(before), static_cast<size_t>(bytes)));
+  map->before_ = static_cast<size_t>(before);
+  return map;
 }
 
 FileMap::~FileMap() {
-  if (data_ != nullptr) ::munmap(const_cast<uint8_t*>(data_), size_);
+  if (mapped()) ::munmap(const_cast<uint8_t*>(data_ - before_), before_ + size_);
 }
 
 void FileMap::release(const void* begin, size_t size) const {
 #ifdef MADV_DONTNEED
   const long page_size = ::sysconf(_SC_PAGESIZE);
-  if (data_ == nullptr || page_size <= 0) return;
+  // Pages of a copy would come back as zeros.
+  if (!mapped() || page_size <= 0) return;
   const uintptr_t page = static_cast<uintptr_t>(page_size);
   const uintptr_t address = reinterpret_cast<uintptr_t>(begin);
   const uintptr_t first = (address + page - 1) / page * page;

@@ -120,23 +120,49 @@ Result<std::shared_ptr<ModelData>> prepare(std::shared_ptr<ModelData> data,
   return data;
 }
 
-}  // namespace
-
-Result<Model> Model::open(const std::string& path, const OpenOptions& options) {
-  MOKA_ASSIGN_OR_RETURN(LoadedModel loaded, load_model_file(path));
+// Checks the data if that is wanted, and takes over what was loaded.
+Result<std::shared_ptr<ModelData>> take_loaded(LoadedModel loaded, const OpenOptions& options,
+                                               const std::string& where) {
+  if (options.check_data) {
+    MOKA_RETURN_IF_ERROR(verify_data(loaded, where, [&](uint64_t done, uint64_t total) {
+      const double share =
+          total == 0 ? 1.0 : static_cast<double>(done) / static_cast<double>(total);
+      if (!options.progress || options.progress(share)) return Status();
+      return Status(StatusCode::kCancelled,
+                    where + ": cancelled while its data were checked, at byte " +
+                        std::to_string(done) + " of " + std::to_string(total));
+    }));
+  }
   auto data = std::make_shared<ModelData>();
   data->map = std::move(loaded.map);
   data->spec = std::move(loaded.spec);
   data->info.fingerprint = loaded.fingerprint;
+  return data;
+}
+
+}  // namespace
+
+Result<Model> Model::open(const std::string& path, const OpenOptions& options) {
+  MOKA_ASSIGN_OR_RETURN(LoadedModel loaded, load_model_file(path));
+  MOKA_ASSIGN_OR_RETURN(auto data, take_loaded(std::move(loaded), options, path));
   return finish_open(std::move(data), options, path);
 }
 
 Result<Model> Model::open_memory(Span<const uint8_t> bytes, const OpenOptions& options) {
-  MOKA_ASSIGN_OR_RETURN(LoadedModel loaded, load_model(bytes, "model in memory"));
-  auto data = std::make_shared<ModelData>();
-  data->spec = std::move(loaded.spec);
-  data->info.fingerprint = loaded.fingerprint;
-  return finish_open(std::move(data), options, "model in memory");
+  const std::string where = "model in memory";
+  MOKA_ASSIGN_OR_RETURN(LoadedModel loaded, load_model(bytes, where));
+  MOKA_ASSIGN_OR_RETURN(auto data, take_loaded(std::move(loaded), options, where));
+  return finish_open(std::move(data), options, where);
+}
+
+Result<Model> Model::open_descriptor(int descriptor, uint64_t offset, uint64_t length,
+                                     const std::string& name, const OpenOptions& options) {
+  MOKA_ASSIGN_OR_RETURN(std::shared_ptr<FileMap> map,
+                        FileMap::open_descriptor(descriptor, offset, length, name));
+  MOKA_ASSIGN_OR_RETURN(LoadedModel loaded, load_model(map->bytes(), name));
+  loaded.map = std::move(map);
+  MOKA_ASSIGN_OR_RETURN(auto data, take_loaded(std::move(loaded), options, name));
+  return finish_open(std::move(data), options, name);
 }
 
 Result<Model> Model::from_spec(ModelSpec spec, const OpenOptions& options) {

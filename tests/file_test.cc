@@ -14,6 +14,7 @@
 #include "tests/temp_folder.h"
 
 #ifndef _WIN32
+#include <fcntl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 #endif
@@ -64,6 +65,39 @@ TEST_CASE("file map: the whole file, and it outlives the name") {
   map.value()->release(bytes.data(), 0);
   CHECK(std::string(bytes.begin(), bytes.end()) == text);
 }
+
+#ifndef _WIN32
+TEST_CASE("file map: a part of an open file, mapped or read") {
+  const TempFolder folder;
+  std::string text(20000, ' ');
+  for (size_t i = 0; i < text.size(); ++i) text[i] = static_cast<char>('a' + i % 23);
+  put(folder.file("a"), text);
+  const int descriptor = ::open(folder.file("a").c_str(), O_RDONLY);
+  REQUIRE(descriptor >= 0);
+  REQUIRE(::lseek(descriptor, 7, SEEK_SET) == 7);
+  for (const uint64_t offset : {0u, 1u, 64u, 4095u, 4096u, 8256u, 20000u}) {
+    for (const uint64_t length : {uint64_t{0}, uint64_t{100}, 20000 - offset}) {
+      CAPTURE(offset);
+      CAPTURE(length);
+      const auto map = FileMap::open_descriptor(descriptor, offset, length, "a part");
+      if (offset + length > 20000) {
+        CHECK(map.status().code() == StatusCode::kOutOfRange);
+        continue;
+      }
+      REQUIRE(map.ok());
+      const Span<const uint8_t> bytes = map.value()->bytes();
+      const size_t count = static_cast<size_t>(length == 0 ? 20000 - offset : length);
+      CHECK(reinterpret_cast<uintptr_t>(bytes.data()) % 64 == 0);
+      // Giving pages back must not lose those that were read and not mapped.
+      map.value()->release(bytes.data(), bytes.size());
+      CHECK(std::string(bytes.begin(), bytes.end()) ==
+            text.substr(static_cast<size_t>(offset), count));
+    }
+  }
+  CHECK(::lseek(descriptor, 0, SEEK_CUR) == 7);
+  ::close(descriptor);
+}
+#endif
 
 TEST_CASE("file map: empty, missing and irregular files") {
   const TempFolder folder;

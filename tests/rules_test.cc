@@ -42,6 +42,9 @@ bool ends_with(const std::string& text, const std::string& suffix) {
 bool is_cpp(const std::string& path) { return ends_with(path, ".cc") || ends_with(path, ".h"); }
 bool is_generated(const std::string& path) { return ends_with(path, "_generated.h"); }
 bool is_public(const std::string& path) { return starts_with(path, "runtime/include/moka/"); }
+// The headers of the C interface.
+const std::string kCHeaders = "platforms/capi/include/";
+bool is_public_c(const std::string& path) { return starts_with(path, kCHeaders); }
 bool is_word(char c) { return std::isalnum(static_cast<unsigned char>(c)) != 0 || c == '_'; }
 
 // Blanks comments and the insides of string and character literals; newlines stay.
@@ -224,6 +227,10 @@ void direction_rule(const Source& source, Findings* findings) {
   forbid("runtime/", {"converter/", "platforms/", "tests/"}, "apps embed the runtime alone");
   forbid("converter/", {"platforms/", "tests/"}, "it serves other programs than the command too");
   forbid("platforms/", {"tests/"}, "programs are built without tests");
+  forbid("runtime/", {"moka.h", "moka_"}, "the C interface stands on the runtime");
+  forbid("converter/", {"moka.h", "moka_"}, "it is written in C++");
+  forbid("platforms/capi/", {"converter/", "platforms/cli/"},
+         "apps embed it with the runtime alone");
   for (const Include& include : source.includes) {
     // A fuzz target is one file to the build and may take what it needs of the tests' sources.
     const bool whole_source =
@@ -232,6 +239,13 @@ void direction_rule(const Source& source, Findings* findings) {
       report(source, include.line,
              "includes " + include.name + ": include headers, by their path from the root",
              findings);
+    }
+    if (is_public_c(source.path)) {
+      if (include.name == "stddef.h" || include.name == "stdint.h") continue;
+      const bool own = starts_with(include.name, "moka.h") || starts_with(include.name, "moka_");
+      if (!include.angled && own) continue;
+      report(source, include.line,
+             "a header for C includes " + include.name + ", but C99 and its own must do", findings);
     }
     if (!is_public(source.path)) continue;
     const bool standard = include.angled && include.name.find_first_of("./") == std::string::npos;
@@ -283,7 +297,7 @@ void words_rule(const Source& source, Findings* findings) {
       {"signal", true, "the process's settings belong to the app"},
       {"srand", true, "the process's settings belong to the app"},
   };
-  if (!starts_with(source.path, "runtime/")) return;
+  if (!starts_with(source.path, "runtime/") && !starts_with(source.path, "platforms/capi/")) return;
   for (const Word& word : kWords) {
     const std::string name = word.word;
     for (size_t at = source.code.find(name); at != std::string::npos;
@@ -354,7 +368,8 @@ void guard_rule(const Source& source, Findings* findings) {
   if (is_generated(source.path)) return;
   const std::string path = is_public(source.path)
                                ? source.path.substr(sizeof("runtime/include/moka/") - 1)
-                               : source.path;
+                           : is_public_c(source.path) ? "c/" + source.path.substr(kCHeaders.size())
+                                                      : source.path;
   std::string guard = "MOKA_";
   for (const char c : path) {
     guard += is_word(c) ? static_cast<char>(std::toupper(static_cast<unsigned char>(c))) : '_';
@@ -422,6 +437,19 @@ TEST_CASE("rules: the rules see what breaks them") {
   const std::string kernel = "runtime/kernels/a-inl.h";
   CHECK(findings_of(kernels_rule, kernel, "std::vector<float> x;\n").size() == 1);
   CHECK(findings_of(kernels_rule, kernel, "#include <cmath>\n").size() == 1);
+
+  const std::string c_header = "platforms/capi/include/moka_a.h";
+  CHECK(findings_of(direction_rule, c_header, "#include <vector>\n").size() == 1);
+  CHECK(findings_of(direction_rule, c_header, "#include \"moka/span.h\"\n").size() == 1);
+  CHECK(
+      findings_of(direction_rule, c_header, "#include <stdint.h>\n#include \"moka.h\"\n").empty());
+  CHECK(findings_of(direction_rule, "runtime/a.cc", "#include \"moka.h\"\n").size() == 1);
+  CHECK(findings_of(direction_rule, "runtime/a.cc", "#include \"moka/moka.h\"\n").empty());
+  CHECK(findings_of(direction_rule, "platforms/capi/a.cc", "#include \"platforms/cli/json.h\"\n")
+            .size() == 1);
+  CHECK(findings_of(words_rule, "platforms/capi/a.cc", "throw 1;\n").size() == 1);
+  CHECK(findings_of(guard_rule, c_header, "#ifndef MOKA_C_MOKA_A_H_\n#define MOKA_C_MOKA_A_H_\n")
+            .empty());
 
   const std::string lines(601, '\n');
   CHECK(findings_of(size_rule, "tests/a.cc", lines).size() == 1);

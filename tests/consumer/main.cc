@@ -24,7 +24,7 @@ int main(int argc, char** argv) {
   status = session.value().append(prompt);
   if (!status.ok()) return fail(status);
 
-  moka::SamplerOptions greedy;
+  moka::SamplerOptions greedy = model.value().info().sampling;  // what its author recommends, but
   greedy.temperature = 0;
   auto sampler = moka::Sampler::create(greedy, model.value().info().vocab_size);
   if (!sampler.ok()) return fail(sampler.status());

@@ -9,6 +9,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 
@@ -36,6 +37,11 @@ struct OpenOptions {
   ExecutorOptions executor;  // of the model's default Executor
   const char* isa =
       nullptr;  // "scalar", "avx2", "avx512", "neon"; null: MOKA_ISA, else the best here
+  // Reads all of the file and compares it with its checksums before anything of it is used: kCorrupt.
+  // Without it only the header is checked, and opening does not wait for the disk.
+  bool check_data = false;
+  // Told the share of that check that is done, 0 to 1; false ends the call with kCancelled.
+  std::function<bool(double)> progress;
 };
 
 // What a model reads, one step at a time.
@@ -114,6 +120,12 @@ class Model {
   static Result<Model> open(const std::string& path, const OpenOptions& options = {});
   // The same from memory, which must outlive the Model and be 64-byte aligned.
   static Result<Model> open_memory(Span<const uint8_t> bytes, const OpenOptions& options = {});
+  // The model that lies in an open file from `offset` on, in `length` bytes or, with 0, in all the
+  // rest: one inside a package, such as an asset of an app. The descriptor stays open and may be closed
+  // at once. Mapped where `offset` is a multiple of 64, else read into memory. `name` begins messages.
+  // kInvalidArgument: no descriptor of a regular file; kOutOfRange: the file ends before. POSIX only.
+  static Result<Model> open_descriptor(int descriptor, uint64_t offset, uint64_t length,
+                                       const std::string& name, const OpenOptions& options = {});
   // From a specification whose tensors point at memory that outlives the Model.
   static Result<Model> from_spec(ModelSpec spec, const OpenOptions& options = {});
 
