@@ -24,11 +24,10 @@ Status check_options(const GenerateOptions& options, uint32_t vocab_size) {
                                                std::to_string(token) + ", ids are 0 to " +
                                                std::to_string(vocab_size - 1));
   }
-  constexpr uint32_t kMostLoopTokens = 65536;  // every token is compared with a quarter of them
-  if (options.loop_tokens > kMostLoopTokens) {
+  if (options.loop_tokens > LoopGuard::kMostTokens) {
     return Status(StatusCode::kInvalidArgument,
                   "loop_tokens is " + std::to_string(options.loop_tokens) + ", must be at most " +
-                      std::to_string(kMostLoopTokens));
+                      std::to_string(LoopGuard::kMostTokens));
   }
   return check_stop_texts(options.stop);
 }

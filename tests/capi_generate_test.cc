@@ -2,6 +2,7 @@
 #include <doctest/doctest.h>
 
 #include <algorithm>
+#include <cstring>
 #include <string>
 #include <vector>
 
@@ -126,6 +127,29 @@ TEST_CASE("capi: writing ends at a token, at a text and at the callback's word")
     CHECK(writer.pieces == 4);  // and is not asked again
     check_same_place(writer, model, tokens, static_cast<size_t>(writer.result.tokens));
   }
+}
+
+TEST_CASE("capi: writing that goes round in circles ends") {
+  // All scores are 0, so the greedy choice is token 0 for ever.
+  TestModel same = byte_language_model();
+  const Tensor& scale = *same.spec.tensor(same.spec.final_norm.scale);
+  std::memset(const_cast<void*>(scale.data), 0, static_cast<size_t>(scale.size));
+  const CModel model = open_test_model(same.spec);
+  for (const uint64_t guard : {256, 16, 0}) {
+    Writer writer(model);
+    writer.sampler = new_sampler(model.get(), 0.0f, 5);
+    CHECK(writer.options.loop_tokens == 256);
+    writer.options.loop_tokens = guard;
+    writer.options.max_tokens = 300;
+    CAPI_OK(writer.run(&error));
+    CHECK(writer.result.end == (guard != 0 ? MOKA_END_LOOP : MOKA_END_TOKENS));
+    CHECK(writer.result.tokens == (guard != 0 ? guard : 300));
+  }
+  Writer writer(model);
+  writer.options.loop_tokens = 65537;
+  moka_error error;
+  CHECK(writer.run(&error) == MOKA_INVALID_ARGUMENT);
+  CHECK(std::string(error.message) == "loop_tokens is 65537, must be at most 65536");
 }
 
 TEST_CASE("capi: writing ends at the position limit, and in time") {

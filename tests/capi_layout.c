@@ -88,6 +88,7 @@ static const layout_row kRows[] = {
     FIELD(moka_generate_options, stop_at_end),
     FIELD(moka_generate_options, max_tokens),
     FIELD(moka_generate_options, max_ms),
+    FIELD(moka_generate_options, loop_tokens),
     FIELD(moka_generate_options, stop_tokens),
     FIELD(moka_generate_options, stop_texts),
     FIELD(moka_generate_options, stop_token_count),

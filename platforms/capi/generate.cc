@@ -4,6 +4,7 @@
 #include <string>
 #include <string_view>
 
+#include "moka/loop_guard.h"
 #include "platforms/capi/border.h"
 #include "platforms/capi/handles.h"
 #include "runtime/chat_text.h"
@@ -20,6 +21,7 @@ moka_generate_options default_generate() {
   options.stop_at_end = defaults.stop_at_end ? 1 : 0;
   options.max_tokens = defaults.max_tokens;
   options.max_ms = defaults.max_ms;
+  options.loop_tokens = defaults.loop_tokens;
   return options;
 }
 
@@ -39,7 +41,8 @@ class Writing {
         sampler_(sampler),
         options_(options),
         text_(session->model().tokenizer(), options.stop),
-        whole_(session->model().tokenizer()) {}
+        whole_(session->model().tokenizer()),
+        loop_(options.loop_tokens) {}
 
   // *result tells what was read even when this fails.
   Status run(moka_generate_result* result);
@@ -57,6 +60,7 @@ class Writing {
   const Clock::time_point begin_ = Clock::now();
   TurnText text_;
   TextStream whole_;  // the same tokens: knows at the end whether the last character is whole
+  LoopGuard loop_;
 };
 
 bool Writing::is_over(uint64_t written, int32_t* end) const {
@@ -99,6 +103,10 @@ Status Writing::run(moka_generate_result* result) {
     listening = give_out(text_.push(token));
     if (text_.stopped() || !listening) {
       result->end = text_.stopped() ? MOKA_END_STOP_TEXT : MOKA_END_CALLBACK;
+      break;
+    }
+    if (loop_.push(token)) {
+      result->end = MOKA_END_LOOP;
       break;
     }
   }
@@ -166,6 +174,11 @@ Status read_generate(const moka_generate_options* given, GenerateOptions* option
   MOKA_RETURN_IF_ERROR(read_switch(read.stop_at_end, "stop_at_end", &options->stop_at_end));
   options->max_tokens = read.max_tokens;
   options->max_ms = read.max_ms;
+  if (read.loop_tokens > LoopGuard::kMostTokens) {
+    return invalid("loop_tokens is " + std::to_string(read.loop_tokens) + ", must be at most " +
+                   std::to_string(LoopGuard::kMostTokens));
+  }
+  options->loop_tokens = static_cast<uint32_t>(read.loop_tokens);
   MOKA_ASSIGN_OR_RETURN(const auto tokens,
                         span_of(read.stop_tokens, read.stop_token_count, "stop_tokens"));
   options->stop_tokens.assign(tokens.begin(), tokens.end());
@@ -190,6 +203,7 @@ static_assert(MOKA_END_TOKENS == static_cast<int>(TurnEnd::kTokenBudget));
 static_assert(MOKA_END_TIME == static_cast<int>(TurnEnd::kTimeBudget));
 static_assert(MOKA_END_CALLBACK == static_cast<int>(TurnEnd::kCallback));
 static_assert(MOKA_END_POSITION == static_cast<int>(TurnEnd::kPositionLimit));
+static_assert(MOKA_END_LOOP == static_cast<int>(TurnEnd::kLoop));
 
 }  // namespace moka::capi
 

@@ -418,7 +418,7 @@ Verb add_run(CLI::App& moka) {
       app, "--loop-guard", [o](uint64_t n) { o->loop_tokens = n; },
       "Stop when the last N tokens are one cycle, four times or more; 0 is never (default: 256, "
       "with -n never)",
-      0, 65536);
+      0, LoopGuard::kMostTokens);
   add_sampling_options(app, &o->sampling);
   add_threads_option(app, &o->threads);
   add_json_flag(app, &o->json, "One JSON object per line on stdout");

@@ -112,6 +112,8 @@ typedef struct moka_generate_options {
   int32_t stop_at_end;            // 1, the default: the model's begin_token and end_token stop it
   uint64_t max_tokens;            // at least 1; default 512
   uint64_t max_ms;                // 0, the default: no limit in time
+  // So many tokens at the end that are one cycle, again and again, end it; 0: never. Default 256.
+  uint64_t loop_tokens;
   const moka_token* stop_tokens;  // more tokens that stop it
   const char* const* stop_texts;  // texts that stop it, each of 1 to 4096 bytes; at most 64
   uint32_t stop_token_count, stop_text_count;
@@ -128,7 +130,8 @@ enum {
   MOKA_END_TOKENS = 3,      // max_tokens
   MOKA_END_TIME = 4,        // max_ms
   MOKA_END_CALLBACK = 5,    // on_text
-  MOKA_END_POSITION = 6     // the model reads no more
+  MOKA_END_POSITION = 6,    // the model reads no more
+  MOKA_END_LOOP = 7         // loop_tokens
 };
 
 typedef struct moka_generate_result {

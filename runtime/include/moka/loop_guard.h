@@ -19,7 +19,8 @@ namespace moka {
 
 class LoopGuard {
  public:
-  static constexpr uint32_t kRounds = 4;  // a cycle counts when it is gone through as often
+  static constexpr uint32_t kRounds = 4;          // a cycle counts when it is gone through as often
+  static constexpr uint32_t kMostTokens = 65536;  // that options accept
 
   // Looks for `tokens` tokens in a row that repeat a cycle of at most tokens / kRounds. Fewer than
   // kRounds: never finds one.
