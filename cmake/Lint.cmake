@@ -31,6 +31,6 @@ moka_lint_target(tidy run-clang-tidy
   "${MOKA_run_clang_tidy}" -quiet -extra-arg=-Wno-unknown-warning-option  # the compile commands may be GCC's
   -p "${PROJECT_BINARY_DIR}" "${PROJECT_SOURCE_DIR}/(runtime|converter|platforms|tests)/")
 moka_lint_target(shell-check shellcheck
-  "${MOKA_shellcheck}" -x demo.sh test.sh .ci/run cmake/setup.sh cmake/fetch-sources.sh)
+  "${MOKA_shellcheck}" -x demo.sh test.sh .ci/run cmake/setup.sh cmake/fetch-sources.sh tests/fuzz/run.sh)
 add_custom_target(lint)
 add_dependencies(lint format-check tidy shell-check)

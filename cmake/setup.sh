@@ -21,7 +21,7 @@ fail() {
 # ---- packages ----------------------------------------------------------------
 
 # What a build needs: a command, or a header when it ends in .h or .hpp, and
-# Debian's package of it. XNNPACK's build lists its kernels with Python.
+# Debian's packages of it. XNNPACK's build lists its kernels with Python.
 needs='
 cmake          cmake
 ninja          ninja-build
@@ -34,6 +34,10 @@ nlohmann/json.hpp  nlohmann-json3-dev
 xxhash.h       libxxhash-dev
 '
 build_needs='cmake ninja c++ python3 tar xz CLI/CLI.hpp nlohmann/json.hpp xxhash.h'
+# For the fuzz targets: clang, which brings libFuzzer.
+needs+='
+clang++        clang libclang-rt-dev
+'
 # For the cross-build and the tests under emulation.
 needs+='
 aarch64-linux-gnu-g++  g++-aarch64-linux-gnu
@@ -54,7 +58,7 @@ is_there() { # COMMAND-OR-HEADER
 }
 
 setup_packages() {
-  local item missing=() packages=()
+  local item names missing=() packages=()
   for item in "$@"; do
     is_there "$item" || missing+=("$item")
   done
@@ -65,7 +69,8 @@ setup_packages() {
     return 0 # they may be in places unknown to us; the build will tell
   fi
   for item in "${missing[@]}"; do
-    packages+=("$(awk -v item="$item" '$1 == item { print $2 }' <<<"$needs")")
+    read -ra names < <(awk -v item="$item" '$1 == item { $1 = ""; print }' <<<"$needs")
+    packages+=("${names[@]}")
   done
 
   local as_root=()

@@ -14,6 +14,7 @@
 #include "converter/test_vector.h"
 #include "converter/writer.h"
 #include "moka/model.h"
+#include "runtime/guard.h"
 #include "runtime/loader.h"
 
 namespace moka {
@@ -351,6 +352,8 @@ class Converter {
 
 }  // namespace
 
-Result<ConvertReport> convert(const ConvertOptions& options) { return Converter(options).run(); }
+Result<ConvertReport> convert(const ConvertOptions& options) {
+  return guarded("the conversion", [&] { return Converter(options).run(); });
+}
 
 }  // namespace moka

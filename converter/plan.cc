@@ -7,6 +7,7 @@
 #include "converter/json.h"
 #include "converter/tokenizer_source.h"
 #include "moka/version.h"
+#include "runtime/guard.h"
 
 namespace moka {
 namespace {
@@ -261,25 +262,27 @@ Result<LatteLayout> layout_with(const Conversion& conversion, WeightType weights
 }
 
 Result<ConversionPlan> plan_conversion(const ConvertOptions& options) {
-  MOKA_ASSIGN_OR_RETURN(Conversion c, prepare_conversion(options));
-  ConversionPlan plan;
-  plan.input = c.input;
-  plan.architecture = c.architecture;
-  plan.weights = options.weights;
-  plan.notes = c.notes;
-  if (options.weights == WeightType::kAuto) {
-    plan.notes.push_back(
-        "auto: this is where its search begins; the loss that it measures decides "
-        "which matrices are int8 after all");
-  }
-  plan.parameters = c.layout.spec.metadata.parameters;
-  plan.source_bytes = c.source_bytes;
-  for (size_t i = 0; i < c.layout.spec.tensors.size(); ++i) {
-    plan.tensors.push_back(planned(c, i));
-    plan.stored_bytes += plan.tensors.back().stored_bytes;
-  }
-  plan.spec = std::move(c.layout.spec);
-  return plan;
+  return guarded("the plan", [&]() -> Result<ConversionPlan> {
+    MOKA_ASSIGN_OR_RETURN(Conversion c, prepare_conversion(options));
+    ConversionPlan plan;
+    plan.input = c.input;
+    plan.architecture = c.architecture;
+    plan.weights = options.weights;
+    plan.notes = c.notes;
+    if (options.weights == WeightType::kAuto) {
+      plan.notes.push_back(
+          "auto: this is where its search begins; the loss that it measures decides "
+          "which matrices are int8 after all");
+    }
+    plan.parameters = c.layout.spec.metadata.parameters;
+    plan.source_bytes = c.source_bytes;
+    for (size_t i = 0; i < c.layout.spec.tensors.size(); ++i) {
+      plan.tensors.push_back(planned(c, i));
+      plan.stored_bytes += plan.tensors.back().stored_bytes;
+    }
+    plan.spec = std::move(c.layout.spec);
+    return plan;
+  });
 }
 
 }  // namespace moka

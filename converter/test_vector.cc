@@ -59,7 +59,9 @@ Result<std::optional<TestVector>> make_test_vector(
     TestVector candidate;
     if (first >= 0) candidate.prompt.push_back(first);
     // Vocabularies of symbols, such as those of enwik8, cannot spell English.
-    if (!tokenizer.encode(prompt, &candidate.prompt, false).ok()) continue;
+    const Status encoded = tokenizer.encode(prompt, &candidate.prompt, false);
+    if (encoded.code() == StatusCode::kOutOfMemory) return encoded;
+    if (!encoded.ok()) continue;
     const uint64_t limit = model.info().position_limit;
     if (limit != 0 && candidate.prompt.size() + kTokens > limit) continue;
     session.reset();

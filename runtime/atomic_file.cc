@@ -232,13 +232,16 @@ Status AtomicFile::rename_into_place() {
 
 Status AtomicFile::commit() {
   if (descriptor_ < 0) return Status(StatusCode::kFailedPrecondition, path_ + ": was finished");
+#ifndef _WIN32
+  const std::string folder_path = folder_of(path_);  // what needs memory comes before the rename
+#endif
   MOKA_RETURN_IF_ERROR(sync());
   close_file();
   MOKA_RETURN_IF_ERROR(rename_into_place());
 #ifndef _WIN32
   // The new name must survive a power cut too. Some systems do not let a folder be opened or
   // synced; the file itself is whole either way.
-  const int folder = ::open(folder_of(path_).c_str(), O_RDONLY | O_CLOEXEC);
+  const int folder = ::open(folder_path.c_str(), O_RDONLY | O_CLOEXEC);
   if (folder >= 0) {
     const int synced = ::fsync(folder);
     const int error = errno;

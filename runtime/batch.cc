@@ -11,6 +11,7 @@
 
 #include "runtime/check_steps.h"
 #include "runtime/executor.h"
+#include "runtime/guard.h"
 
 namespace moka {
 namespace {
@@ -30,22 +31,42 @@ Status no_executor() {
 
 Status Executor::append(Span<const SessionSteps> batch, size_t* culprit) const {
   size_t place = batch.size();
-  const Status status = impl_ == nullptr ? no_executor() : impl_->append_batch(batch, &place);
+  const Status status = guarded("reading the batch", [&] {
+    return impl_ == nullptr ? no_executor() : impl_->append_batch(batch, &place);
+  });
   if (culprit != nullptr) *culprit = place;
   return status;
 }
 
 Status Executor::step(Span<SessionDraw> batch, size_t* culprit) const {
   size_t place = batch.size();
-  const Status status = impl_ == nullptr ? no_executor() : impl_->step_batch(batch, &place);
+  const Status status = guarded("a step of the batch", [&] {
+    return impl_ == nullptr ? no_executor() : impl_->step_batch(batch, &place);
+  });
   if (culprit != nullptr) *culprit = place;
   return status;
 }
+
+// Ends a batch in every case, memory that ran out in the middle of it too.
+struct ExecutorImpl::Leaver {
+  explicit Leaver(ExecutorImpl* of) : executor(of) {}
+  Leaver(const Leaver&) = delete;
+  Leaver& operator=(const Leaver&) = delete;
+  ~Leaver() {
+    // Backwards, because a sampler may serve several sessions.
+    std::vector<Part>& parts = executor->parts_;
+    for (size_t i = undraw ? parts.size() : 0; i-- > 0;) parts[i].sampler->back_to(parts[i].mark);
+    executor->leave_batch();
+  }
+  ExecutorImpl* executor;
+  bool undraw = false;  // the samplers go back to where they were
+};
 
 Status ExecutorImpl::append_batch(Span<const SessionSteps> batch, size_t* culprit) {
   const std::lock_guard<std::mutex> lock(mutex_);
   const ModelInfo& info = model_->info;
   MOKA_RETURN_IF_ERROR(begin_batch(batch.size()));
+  const Leaver leaver(this);
   Status status;
   for (size_t i = 0; i < batch.size() && status.ok(); ++i) {
     const SessionSteps& entry = batch[i];
@@ -70,13 +91,13 @@ Status ExecutorImpl::append_batch(Span<const SessionSteps> batch, size_t* culpri
   }
   if (!status.ok()) status = at_place(parts_.size() - 1, status, culprit);
   if (status.ok()) status = read_batch(culprit);
-  leave_batch();
   return status;
 }
 
 Status ExecutorImpl::step_batch(Span<SessionDraw> batch, size_t* culprit) {
   const std::lock_guard<std::mutex> lock(mutex_);
   MOKA_RETURN_IF_ERROR(begin_batch(batch.size()));
+  Leaver leaver(this);
   Status status;
   for (size_t i = 0; i < batch.size() && status.ok(); ++i) {
     status = add_part(batch[i].session);
@@ -97,18 +118,13 @@ Status ExecutorImpl::step_batch(Span<SessionDraw> batch, size_t* culprit) {
   if (!status.ok()) {
     status = at_place(parts_.size() - 1, status, culprit);
   } else {
+    for (Part& part : parts_) part.mark = part.sampler->mark();
+    leaver.undraw = true;
     status = draw_all(culprit);
     if (status.ok()) status = read_batch(culprit);
-    // Backwards, because a sampler may serve several sessions.
-    for (size_t i = batch.size(); i-- > 0;) {
-      if (status.ok()) {
-        batch[i].token = parts_[i].drawn;
-      } else {
-        parts_[i].sampler->back_to(parts_[i].mark);
-      }
-    }
+    leaver.undraw = !status.ok();
+    for (size_t i = 0; i < batch.size() && status.ok(); ++i) batch[i].token = parts_[i].drawn;
   }
-  leave_batch();
   return status;
 }
 
@@ -117,12 +133,12 @@ void ExecutorImpl::draw(void* context, size_t, size_t index) {
   Part& part = static_cast<ExecutorImpl*>(context)->parts_[index];
   part.mark = part.sampler->mark();
   const AlignedBuffer<float>& logits = part.session->logits;
-  const Result<TokenId> token =
-      part.sampler->sample(Span<const float>(logits.data(), logits.size()));
-  if (token.ok()) part.drawn = token.value();
-  part.status = token.ok()
-                    ? check_tokens(executor.model_->info, Span<const TokenId>(&part.drawn, 1))
-                    : token.status();
+  // Guarded here, because a thread of the pool may run it.
+  part.status = guarded("a draw", [&]() -> Status {
+    MOKA_ASSIGN_OR_RETURN(part.drawn,
+                          part.sampler->sample(Span<const float>(logits.data(), logits.size())));
+    return check_tokens(executor.model_->info, Span<const TokenId>(&part.drawn, 1));
+  });
 }
 
 // Every sampler draws, also after one that fails: then all go back to their marks.
@@ -204,8 +220,10 @@ Status ExecutorImpl::read_batch(size_t* culprit) {
   // One round, or one step of each session, is not interrupted, so nothing can stop it half-way.
   const bool undoable = total > forward_->max_rows() && longest > 1;
   if (undoable) MOKA_RETURN_IF_ERROR(reserve_spare(parts_.size()));
-  Status status = read_rounds(undoable, culprit);
-  if (status.ok()) status = project_batch();
+  const Status status = guarded("reading the batch", [&]() -> Status {
+    MOKA_RETURN_IF_ERROR(read_rounds(undoable, culprit));
+    return project_batch();
+  });
   for (size_t i = 0; i < parts_.size(); ++i) {
     SessionImpl& session = *parts_[i].session;
     if (status.ok()) {

@@ -7,11 +7,12 @@
 //          u32 length and bytes of Sampler::save(): the generator and recent tokens
 //          u64 id of the next turn  u64 id of the current turn
 //          u32 turns, by rising id, each
-//            u64 id  u64 id of the parent, lower  u8 role  u8 end  u32 tokens of the template before
-//            and u32 behind  u32 tokens  text  then the tokens, u32 each
+//            u64 id  u64 id of the parent, lower  u8 role  u8 end
+//            u32 tokens of the template before and u32 behind  u32 tokens  text
+//            then the tokens, u32 each
 //          u32 states, the one of the current turn first, each u64 id of the turn, u64 length
 //          u64 XXH3-64 of the head before it
-//   states one after the other, each the bytes of Session::save(), which have a checksum of their own
+//   states one after the other, each the bytes of Session::save() with a checksum of their own
 //
 // Bytes of an incomplete character at the end of a turn are not written: they are the end of its
 // tokens. Checksums find damage, not malice, so everything else is checked as well.
@@ -32,8 +33,8 @@ constexpr uint32_t kMaxSavedStates = 4096;     // beside the current one
 constexpr size_t kMaxNameBytes = 1024;         // of the model, for messages
 constexpr size_t kChatFixedBytes = 8 + 4 + 8;  // magic, version, bytes of the head
 
-// Of what comes in numbers, the fewest bytes of each: counts are held against the bytes that are left
-// before anything is allocated.
+// Of what comes in numbers, the fewest bytes of each: counts are held against the bytes that are
+// left before anything is allocated.
 constexpr size_t kChatBiasBytes = 4 + 4;
 constexpr size_t kChatTurnBytes = 8 + 8 + 1 + 1 + 4 + 4 + 4 + 4;
 constexpr size_t kChatTokenBytes = 4;

@@ -1,9 +1,10 @@
-// ChatImpl: what a Chat points to, and ChatCall: one call of it, which is done or undone as a whole.
+// ChatImpl: what a Chat points to, and ChatCall: one call of it, which is done or undone as a
+// whole.
 //
-//   chat.cc            the calls of chat.h            chat_call.cc   going to turns, reading, undoing
-//   chat_write.cc      turns that the model writes    chat_text.cc   their text
-//   chat_tree.cc       the turns                      chat_states.cc states that are kept
-//   chat_file.cc       a chat as bytes                chat_parse.cc  and back, from an untrusted file
+//   chat.cc        the calls of chat.h        chat_call.cc    going to turns, reading, undoing
+//   chat_write.cc  turns the model writes     chat_text.cc    their text
+//   chat_tree.cc   the turns                  chat_states.cc  states that are kept
+//   chat_file.cc   a chat as bytes            chat_parse.cc   and back, from an untrusted file
 #ifndef MOKA_RUNTIME_CHAT_IMPL_H_
 #define MOKA_RUNTIME_CHAT_IMPL_H_
 

@@ -25,8 +25,8 @@ class KeptStates {
   bool has(TurnId turn) const { return kept_.count(turn) != 0; }
   uint64_t bytes() const { return bytes_; }
 
-  // Keeps a copy, used at `stamp`. States used before it are let go to make room, `live` first, whose
-  // state is at hand anyway. Where the budget or the memory does not reach, it is not kept.
+  // Keeps a copy, used at `stamp`. States used before it are let go to make room, `live` first,
+  // whose state is at hand anyway. Where the budget or the memory does not reach, it is not kept.
   void keep(TurnId turn, const Session& session, Stamp stamp, TurnId live);
   // The same for the bytes of a saved session.
   void keep_saved(TurnId turn, Span<const uint8_t> bytes, Stamp stamp);
@@ -50,8 +50,8 @@ class KeptStates {
     std::vector<uint8_t> saved;  // when there is no session
   };
 
-  // Lets states go until `bytes` fit; false when only later ones than `stamp` are left. The last one
-  // let go is given out, its memory can be used again.
+  // Lets states go until `bytes` fit; false when only later ones than `stamp` are left. The last
+  // one let go is given out, its memory can be used again.
   bool make_room(uint64_t bytes, Stamp stamp, TurnId live, std::optional<Session>* freed);
 
   // Makes a session of the bytes of a saved one.

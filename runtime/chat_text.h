@@ -1,7 +1,7 @@
 // TurnText: the text of a turn that the model writes, as it comes.
 //
-// Given out are whole code points only, and nothing that may still become a stop text: the tokens are
-// read by then, but the text of the turn ends before it.
+// Given out are whole code points only, and nothing that may still become a stop text: the tokens
+// are read by then, but the text of the turn ends before it.
 #ifndef MOKA_RUNTIME_CHAT_TEXT_H_
 #define MOKA_RUNTIME_CHAT_TEXT_H_
 

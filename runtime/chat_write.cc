@@ -47,7 +47,7 @@ class ChatImpl::Writing {
 
   // A character may have been left incomplete by the turns before, which are `path`.
   void go_on_from(const std::vector<const Turn*>& path);
-  Status run(ChatCall* call, Sampler* sampler, Turn* turn);
+  Status run(ChatCall* call, Sampler* drawing, Turn* turn);
 
  private:
   bool is_stop(TokenId token) const;
@@ -102,10 +102,10 @@ bool ChatImpl::Writing::give_out(std::string_view text, Turn* turn) const {
   return !options_.on_text || options_.on_text(text);
 }
 
-Status ChatImpl::Writing::run(ChatCall* call, Sampler* sampler, Turn* turn) {
+Status ChatImpl::Writing::run(ChatCall* call, Sampler* drawing, Turn* turn) {
   bool listening = true;
   for (uint64_t written = 0; !is_over(written, &turn->end); ++written) {
-    MOKA_ASSIGN_OR_RETURN(const TokenId token, sampler->sample(chat_->session.logits()));
+    MOKA_ASSIGN_OR_RETURN(const TokenId token, drawing->sample(chat_->session.logits()));
     if (is_stop(token)) {
       turn->end = TurnEnd::kStopToken;
       break;

@@ -43,6 +43,7 @@ ConvolutionStack::~ConvolutionStack() = default;
 Status ConvolutionStack::Impl::create_layer(size_t index) {
   const ConvolutionLayer& layer = plan->layers[index];
   const uint32_t flags = pool->yields() ? XNN_FLAG_YIELD_WORKERS : 0;
+  operators.reserve(operators.size() + 1);  // what may throw, before there is something to lose
   xnn_operator_t op = nullptr;
   const xnn_status status = xnn_create_convolution2d_nhwc_f32(
       1, 1, 1, 1, 3, 3, 1, 1, 1, 1, 1, layer.in, layer.out, layer.in, layer.out, layer.kernel,

@@ -139,17 +139,18 @@ size_t PackedWeights::bytes() const {
 }
 
 Status PackedWeights::Store::prepare_tiles(const Tensor& tensor) {
-  const auto [entry, added] = tiled.try_emplace(&tensor);
-  if (!added) return Status();
-  if (tensor.layout == TensorLayout::kTiles) {
-    entry->second.data = static_cast<const uint8_t*>(tensor.data);
-    entry->second.scales = static_cast<const uint8_t*>(tensor.scales);
-    return Status();
+  if (tiled.count(&tensor) != 0) return Status();
+  TiledMatrix matrix;  // known only when it is whole: there may be no memory half-way
+  const bool packed = tensor.layout != TensorLayout::kTiles;
+  if (packed) {
+    MOKA_RETURN_IF_ERROR(pack_rows(tensor, &matrix));
+  } else {
+    matrix.data = static_cast<const uint8_t*>(tensor.data);
+    matrix.scales = static_cast<const uint8_t*>(tensor.scales);
   }
-  const Status packed = pack_rows(tensor, &entry->second);
-  if (!packed.ok()) tiled.erase(entry);
-  if (packed.ok() && release) release(tensor.data, static_cast<size_t>(tensor.size));
-  return packed;
+  tiled.emplace(&tensor, std::move(matrix));
+  if (packed && release) release(tensor.data, static_cast<size_t>(tensor.size));
+  return Status();
 }
 
 // ---- running -----------------------------------------------------------------------------------

@@ -5,7 +5,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
-#include <map>
+#include <new>
 #include <string>
 #include <utility>
 #include <vector>
@@ -55,23 +55,37 @@ void widen(const Tensor& tensor, float* out) {
 struct FloatWeights::Store {
   size_t current = 0;  // the layer being created
   std::vector<AlignedBuffer<uint8_t>> blocks;
-  std::map<std::pair<size_t, uint32_t>, size_t> index;  // (layer, seed) -> block
+  struct Entry {
+    size_t layer;
+    uint32_t seed;
+    size_t block;
+  };
+  std::vector<Entry> index;
   xnn_weights_cache_provider provider{};
 
   static Store* self(void* context) { return static_cast<Store*>(context); }
   static size_t look_up(void* context, const xnn_weights_cache_look_up_key* key) {
-    const auto found = self(context)->index.find({self(context)->current, key->seed});
-    return found == self(context)->index.end() ? SIZE_MAX : found->second;
+    for (const Entry& entry : self(context)->index) {
+      if (entry.layer == self(context)->current && entry.seed == key->seed) return entry.block;
+    }
+    return SIZE_MAX;
   }
+  // Nothing may be thrown through XNNPACK's frames, and it takes no failure from insert().
   static void* reserve_space(void* context, size_t size) {
-    AlignedBuffer<uint8_t> block;
-    if (!block.allocate(size)) return nullptr;
-    self(context)->blocks.push_back(std::move(block));
-    return self(context)->blocks.back().data();
+    Store* store = self(context);
+    try {
+      AlignedBuffer<uint8_t> block;
+      if (!block.allocate(size)) return nullptr;
+      store->index.reserve(store->index.size() + 1);
+      store->blocks.push_back(std::move(block));
+    } catch (const std::bad_alloc&) {
+      return nullptr;
+    }
+    return store->blocks.back().data();
   }
   static size_t insert(void* context, const xnn_weights_cache_look_up_key* key, void*, size_t) {
     const size_t block = self(context)->blocks.size() - 1;
-    self(context)->index[{self(context)->current, key->seed}] = block;
+    self(context)->index.push_back({self(context)->current, key->seed, block});
     return block;
   }
   static bool is_finalized(void*) { return true; }
@@ -137,7 +151,7 @@ Status FloatRunner::add(const DenseLayer& layer, size_t index, bool* packed) {
   const uint32_t flags = impl_->threads->yields() ? XNN_FLAG_YIELD_WORKERS : 0;
   store.current = index;
   bool known = false;
-  for (const auto& entry : store.index) known = known || entry.first.first == index;
+  for (const auto& entry : store.index) known = known || entry.layer == index;
 
   // Stack the parts. A packed layer's weights are never read again.
   AlignedBuffer<float> bias, wide;

@@ -6,6 +6,7 @@
 #include <string>
 #include <utility>
 
+#include "runtime/guard.h"
 #include "runtime/state.h"
 
 namespace moka {
@@ -91,7 +92,8 @@ Status ExecutorImpl::append(SessionImpl& session, const Steps& steps, const Logi
     MOKA_RETURN_IF_ERROR(reserve_spare(1));
     keep_state(session);
   }
-  const Status status = read_chunks(session, steps, sink);
+  const Status status =
+      guarded("reading the steps", [&] { return read_chunks(session, steps, sink); });
   if (status.ok()) {
     session.position += steps.count;
   } else if (undoable) {
@@ -129,7 +131,8 @@ Status ExecutorImpl::append_memory(SessionImpl& session, const Steps& steps) {
   }
   MOKA_RETURN_IF_ERROR(reserve_spare(1));
   keep_state(session);
-  const Status status = read_memory_chunks(session, steps);
+  const Status status =
+      guarded("reading the memory", [&] { return read_memory_chunks(session, steps); });
   if (status.ok()) {
     session.memory += steps.count;
   } else {

@@ -119,6 +119,7 @@ class ExecutorImpl {
     Sampler::Mark mark{};
     Status status;  // of the drawing
   };
+  struct Leaver;
   Status begin_batch(size_t size);
   Status add_part(Session* session);
   static void draw(void* context, size_t thread, size_t index);

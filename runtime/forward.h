@@ -73,6 +73,9 @@ class Forward {
   // its use and has a row for each thread of pool().
   void set_profiler(Profiler* profiler) { profiler_ = profiler; }
 
+  // Floats of scratch of one thread for a mixer, `rows` steps at once, a window of `capacity` tokens.
+  static size_t head_scratch(const MixerPlan& mixer, size_t rows, size_t capacity);
+
   // Scratch for softmax attention over `capacity` tokens.
   Status reserve_cache(size_t capacity);
 
@@ -188,7 +191,6 @@ class Forward {
                    const HeadRows& v, float* p_gate, const HeadRows& y, float* scratch);
   void mix_window(const MixerPlan& mixer, const Sequence& sequence, const Heads& heads,
                   const HeadRows& v, const float* p_gate, const HeadRows& y, float* scratch);
-  static size_t head_scratch(const MixerPlan& mixer, size_t rows, size_t capacity);
 
   // linformer.cc
   void gather_low_rank(const MixerPlan& mixer, const Sequence& sequence, const Heads& heads);

@@ -7,6 +7,7 @@
 #include <string_view>
 
 #include "moka/version.h"
+#include "runtime/check_limits.h"
 #include "runtime/checksum.h"
 #include "runtime/features.h"
 #include "runtime/loader_foreign.h"
@@ -56,17 +57,22 @@ std::string printable(std::string_view name) {
 }
 
 // The bytes that the header's checksum covers: size prefix and FlatBuffer.
-Result<Span<const uint8_t>> find_header(Span<const uint8_t> bytes, const std::string& where) {
+Result<Span<const uint8_t>> find_header(Span<const uint8_t> bytes, const std::string& where,
+                                        const ModelLimits& limits) {
   if (bytes.size() < kIdentifierAt + 4 ||
       std::memcmp(bytes.data() + kIdentifierAt, fb::ModelIdentifier(), 4) != 0) {
     return corrupt(where, "not a Moka model; it seems to be " + describe_foreign_file(bytes));
   }
   uint32_t prefix = 0;
   std::memcpy(&prefix, bytes.data(), sizeof prefix);
-  if (prefix < kIdentifierAt || prefix > kMaxHeaderBytes) {
+  constexpr uint64_t kMost = 0x7fffffff;  // of a FlatBuffer
+  const uint64_t most = std::min(std::max(kMaxHeaderBytes, limits.header_bytes), kMost);
+  if (prefix < kIdentifierAt || prefix > most) {
     return corrupt(where, "its size prefix gives a header of " + std::to_string(prefix) +
-                              " bytes, expected 8 to " + std::to_string(kMaxHeaderBytes));
+                              " bytes, expected 8 to " + std::to_string(most));
   }
+  MOKA_RETURN_IF_ERROR(
+      check_limit(where, "bytes in its header", prefix, limits.header_bytes, "header_bytes"));
   const uint64_t needed = kPrefixBytes + prefix + kChecksumBytes;
   if (bytes.size() < needed) {
     return corrupt(where, "has " + std::to_string(bytes.size()) +
@@ -146,13 +152,16 @@ Status find_data(Span<const uint8_t> bytes, uint64_t header_end, uint64_t data_s
   return Status();
 }
 
-Result<LoadedModel> load_checked(Span<const uint8_t> bytes, const std::string& where) {
+Result<LoadedModel> load_checked(Span<const uint8_t> bytes, const std::string& where,
+                                 const ModelLimits& limits) {
   if (reinterpret_cast<uintptr_t>(bytes.data()) % kDataAlignment != 0) {
     return Status(StatusCode::kInvalidArgument,
                   where + ": the bytes of a model must be aligned to 64 bytes in memory");
   }
-  MOKA_ASSIGN_OR_RETURN(const Span<const uint8_t> header, find_header(bytes, where));
+  MOKA_ASSIGN_OR_RETURN(const Span<const uint8_t> header, find_header(bytes, where, limits));
   MOKA_ASSIGN_OR_RETURN(const fb::Model* const root, verify_header(header, where));
+  MOKA_RETURN_IF_ERROR(
+      check_limit(where, "tensors", root->tensors()->size(), limits.tensors, "tensors"));
   LoadedModel model;
   model.bytes = bytes;
   model.fingerprint = read_u64(header.end());
@@ -165,6 +174,7 @@ Result<LoadedModel> load_checked(Span<const uint8_t> bytes, const std::string& w
   reader.read(*root, data, &model);
   MOKA_RETURN_IF_ERROR(reader.status());
   MOKA_RETURN_IF_ERROR(check_spec(model.spec, where));
+  MOKA_RETURN_IF_ERROR(check_vocabulary(model.spec, limits, where));
   return model;
 }
 
@@ -181,18 +191,19 @@ Status verify_zeros(const LoadedModel& model, uint64_t begin, uint64_t end,
 
 }  // namespace
 
-Result<LoadedModel> load_model(Span<const uint8_t> bytes, const std::string& where) {
+Result<LoadedModel> load_model(Span<const uint8_t> bytes, const std::string& where,
+                               const ModelLimits& limits) {
   // The copies of a header are bounded, but a small device may lack even that much.
   try {
-    return load_checked(bytes, where);
+    return load_checked(bytes, where, limits);
   } catch (const std::bad_alloc&) {
     return Status(StatusCode::kOutOfMemory, "no memory for the model's header");
   }
 }
 
-Result<LoadedModel> load_model_file(const std::string& path) {
+Result<LoadedModel> load_model_file(const std::string& path, const ModelLimits& limits) {
   MOKA_ASSIGN_OR_RETURN(std::shared_ptr<FileMap> map, FileMap::open(path));
-  MOKA_ASSIGN_OR_RETURN(LoadedModel model, load_model(map->bytes(), path));
+  MOKA_ASSIGN_OR_RETURN(LoadedModel model, load_model(map->bytes(), path, limits));
   model.map = std::move(map);
   return model;
 }

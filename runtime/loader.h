@@ -13,6 +13,7 @@
 #include <string>
 #include <vector>
 
+#include "moka/model.h"
 #include "moka/span.h"
 #include "moka/status.h"
 #include "runtime/file_map.h"
@@ -50,11 +51,13 @@ struct LoadedModel {
 // `bytes` must be 64-byte aligned and outlive the result and its spec. `where` begins each message.
 // kCorrupt: damaged, truncated, contradictory, or not a Moka file at all (the message says what it
 // seems to be). kVersion: another format version. kUnsupported: needs a feature that this build
-// does not know. kInvalidArgument: misaligned bytes. kOutOfMemory. Any thread.
-Result<LoadedModel> load_model(Span<const uint8_t> bytes, const std::string& where);
+// does not know. kInvalidArgument: misaligned bytes. kOutOfRange: more than `limits`. kOutOfMemory.
+// Any thread.
+Result<LoadedModel> load_model(Span<const uint8_t> bytes, const std::string& where,
+                               const ModelLimits& limits = {});
 
 // Maps the file. Also kNotFound, kIo.
-Result<LoadedModel> load_model_file(const std::string& path);
+Result<LoadedModel> load_model_file(const std::string& path, const ModelLimits& limits = {});
 
 // Told of the bytes checked so far; a failure that it returns ends the call with it.
 using VerifyProgress = std::function<Status(uint64_t done, uint64_t total)>;

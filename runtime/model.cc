@@ -8,14 +8,18 @@
 #include <variant>
 
 #include "moka/session.h"
+#include "runtime/check_limits.h"
 #include "runtime/checksum.h"
 #include "runtime/executor.h"
+#include "runtime/guard.h"
 #include "runtime/loader.h"
 #include "runtime/model_data.h"
 #include "runtime/state.h"
 
 namespace moka {
 namespace {
+
+constexpr char kOpening[] = "opening the model";
 
 const char* mixer_name(const Mixer& mixer) {
   if (std::holds_alternative<LatteMixer>(mixer)) return "latte";
@@ -102,6 +106,7 @@ Result<std::shared_ptr<ModelData>> prepare(std::shared_ptr<ModelData> data,
   MOKA_ASSIGN_OR_RETURN(data->weights,
                         PackedWeights::create(&select_dense_kernels(*data->kernels)));
   data->plan = make_plan(data->spec, *data->weights);
+  MOKA_RETURN_IF_ERROR(check_memory(data->plan, *data->weights, options, where));
   if (data->map != nullptr) {
     // Once packed, the mapped originals of dense weights are dead pages. Rows of a token table that
     // is also the head come back one by one as they are read.
@@ -143,34 +148,45 @@ Result<std::shared_ptr<ModelData>> take_loaded(LoadedModel loaded, const OpenOpt
 }  // namespace
 
 Result<Model> Model::open(const std::string& path, const OpenOptions& options) {
-  MOKA_ASSIGN_OR_RETURN(LoadedModel loaded, load_model_file(path));
-  MOKA_ASSIGN_OR_RETURN(auto data, take_loaded(std::move(loaded), options, path));
-  return finish_open(std::move(data), options, path);
+  return guarded(kOpening, [&]() -> Result<Model> {
+    MOKA_ASSIGN_OR_RETURN(LoadedModel loaded, load_model_file(path, options.limits));
+    MOKA_ASSIGN_OR_RETURN(auto data, take_loaded(std::move(loaded), options, path));
+    return finish_open(std::move(data), options, path);
+  });
 }
 
 Result<Model> Model::open_memory(Span<const uint8_t> bytes, const OpenOptions& options) {
-  const std::string where = "model in memory";
-  MOKA_ASSIGN_OR_RETURN(LoadedModel loaded, load_model(bytes, where));
-  MOKA_ASSIGN_OR_RETURN(auto data, take_loaded(std::move(loaded), options, where));
-  return finish_open(std::move(data), options, where);
+  return guarded(kOpening, [&]() -> Result<Model> {
+    const std::string where = "model in memory";
+    MOKA_ASSIGN_OR_RETURN(LoadedModel loaded, load_model(bytes, where, options.limits));
+    MOKA_ASSIGN_OR_RETURN(auto data, take_loaded(std::move(loaded), options, where));
+    return finish_open(std::move(data), options, where);
+  });
 }
 
 Result<Model> Model::open_descriptor(int descriptor, uint64_t offset, uint64_t length,
                                      const std::string& name, const OpenOptions& options) {
-  MOKA_ASSIGN_OR_RETURN(std::shared_ptr<FileMap> map,
-                        FileMap::open_descriptor(descriptor, offset, length, name));
-  MOKA_ASSIGN_OR_RETURN(LoadedModel loaded, load_model(map->bytes(), name));
-  loaded.map = std::move(map);
-  MOKA_ASSIGN_OR_RETURN(auto data, take_loaded(std::move(loaded), options, name));
-  return finish_open(std::move(data), options, name);
+  return guarded(kOpening, [&]() -> Result<Model> {
+    MOKA_ASSIGN_OR_RETURN(std::shared_ptr<FileMap> map,
+                          FileMap::open_descriptor(descriptor, offset, length, name));
+    MOKA_ASSIGN_OR_RETURN(LoadedModel loaded, load_model(map->bytes(), name, options.limits));
+    loaded.map = std::move(map);
+    MOKA_ASSIGN_OR_RETURN(auto data, take_loaded(std::move(loaded), options, name));
+    return finish_open(std::move(data), options, name);
+  });
 }
 
 Result<Model> Model::from_spec(ModelSpec spec, const OpenOptions& options) {
-  MOKA_RETURN_IF_ERROR(check_spec(spec, "specification"));
-  auto data = std::make_shared<ModelData>();
-  data->spec = std::move(spec);
-  data->info.fingerprint = fingerprint_of(data->spec);
-  return finish_open(std::move(data), options, "specification");
+  return guarded(kOpening, [&]() -> Result<Model> {
+    MOKA_RETURN_IF_ERROR(check_spec(spec, "specification"));
+    MOKA_RETURN_IF_ERROR(check_limit("specification", "tensors", spec.tensors.size(),
+                                     options.limits.tensors, "tensors"));
+    MOKA_RETURN_IF_ERROR(check_vocabulary(spec, options.limits, "specification"));
+    auto data = std::make_shared<ModelData>();
+    data->spec = std::move(spec);
+    data->info.fingerprint = fingerprint_of(data->spec);
+    return finish_open(std::move(data), options, "specification");
+  });
 }
 
 Result<Model> Model::finish_open(std::shared_ptr<ModelData> data, const OpenOptions& options,
@@ -188,34 +204,39 @@ const Tokenizer& Model::tokenizer() const { return *data_->tokenizer; }
 const Executor& Model::executor() const { return executor_; }
 
 Result<Executor> Model::new_executor(const ExecutorOptions& options) const {
-  MOKA_ASSIGN_OR_RETURN(auto executor, ExecutorImpl::create(data_, options));
-  return Executor(std::move(executor));
+  return guarded("an executor", [&]() -> Result<Executor> {
+    MOKA_ASSIGN_OR_RETURN(auto executor, ExecutorImpl::create(data_, options));
+    return Executor(std::move(executor));
+  });
 }
 
 Result<Session> Model::new_session() const { return new_session(executor_); }
 
 Result<Session> Model::new_session(const Executor& executor) const {
-  if (executor.impl_ == nullptr || &executor.impl_->model() != data_.get()) {
-    return Status(StatusCode::kInvalidArgument, "the executor was made by another model");
-  }
-  if (!data_->info.causal) {
-    return Status(StatusCode::kFailedPrecondition,
-                  "the model sees ahead, so it has no sessions: read_sequence() reads a whole "
-                  "sequence");
-  }
-  if (data_->info.output == OutputKind::kPair) {
-    return Status(StatusCode::kFailedPrecondition,
-                  "the model compares two sequences, so it has no sessions: use read_pair()");
-  }
-  std::unique_ptr<SessionImpl> impl(new (std::nothrow)
-                                        SessionImpl{*this, executor.impl_, {}, {}, {}});
-  if (impl == nullptr || !impl->state.allocate(data_->plan.state_floats) ||
-      !impl->logits.allocate(data_->plan.outputs)) {
-    return Status(StatusCode::kOutOfMemory, "no memory for a session of " +
-                                                std::to_string(data_->info.state_bytes) + " bytes");
-  }
-  reset_state(data_->plan, impl->state.data());
-  return Session(std::move(impl));
+  return guarded("a session", [&]() -> Result<Session> {
+    if (executor.impl_ == nullptr || &executor.impl_->model() != data_.get()) {
+      return Status(StatusCode::kInvalidArgument, "the executor was made by another model");
+    }
+    if (!data_->info.causal) {
+      return Status(StatusCode::kFailedPrecondition,
+                    "the model sees ahead, so it has no sessions: read_sequence() reads a whole "
+                    "sequence");
+    }
+    if (data_->info.output == OutputKind::kPair) {
+      return Status(StatusCode::kFailedPrecondition,
+                    "the model compares two sequences, so it has no sessions: use read_pair()");
+    }
+    std::unique_ptr<SessionImpl> impl(new (std::nothrow)
+                                          SessionImpl{*this, executor.impl_, {}, {}, {}});
+    if (impl == nullptr || !impl->state.allocate(data_->plan.state_floats) ||
+        !impl->logits.allocate(data_->plan.outputs)) {
+      return Status(
+          StatusCode::kOutOfMemory,
+          "no memory for a session of " + std::to_string(data_->info.state_bytes) + " bytes");
+    }
+    reset_state(data_->plan, impl->state.data());
+    return Session(std::move(impl));
+  });
 }
 
 size_t Executor::scratch_bytes() const { return impl_->forward().scratch_bytes(); }

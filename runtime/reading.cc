@@ -6,6 +6,7 @@
 
 #include "runtime/check_steps.h"
 #include "runtime/executor.h"
+#include "runtime/guard.h"
 
 namespace moka {
 
@@ -155,48 +156,53 @@ Result<ExecutorImpl*> executor_of(const Model& model, const ReadOptions& options
 
 Status read_sequence(const Model& model, const SequenceInput& input, const LogitsSink& sink,
                      const ReadOptions& options) {
-  MOKA_ASSIGN_OR_RETURN(ExecutorImpl* const chosen, executor_of(model, options));
-  ExecutorImpl& executor = *chosen;
-  if (!sink) return Status(StatusCode::kInvalidArgument, "the sink of the rows is empty");
-  if (model.info().output == OutputKind::kPair) {
-    return Status(StatusCode::kInvalidArgument,
-                  "the model compares two sequences: use read_pair()");
-  }
-  Prepared prepared;
-  MOKA_RETURN_IF_ERROR(prepare(model, executor, input, "the sequence", options, &prepared));
-  if (executor.model().plan.head.pooled) {
-    MOKA_ASSIGN_OR_RETURN(const std::vector<float> pooled, read_pooled(model, executor, &prepared));
-    std::vector<float> row(model.info().outputs);
-    MOKA_RETURN_IF_ERROR(executor.project(pooled.data(), nullptr, row.data()));
-    return sink(0, 1, row.data(), row.size());
-  }
-  prepared.read.sink = &sink;
-  return executor.read_whole(prepared.read);
+  return guarded("reading the sequence", [&]() -> Status {
+    MOKA_ASSIGN_OR_RETURN(ExecutorImpl* const chosen, executor_of(model, options));
+    ExecutorImpl& executor = *chosen;
+    if (!sink) return Status(StatusCode::kInvalidArgument, "the sink of the rows is empty");
+    if (model.info().output == OutputKind::kPair) {
+      return Status(StatusCode::kInvalidArgument,
+                    "the model compares two sequences: use read_pair()");
+    }
+    Prepared prepared;
+    MOKA_RETURN_IF_ERROR(prepare(model, executor, input, "the sequence", options, &prepared));
+    if (executor.model().plan.head.pooled) {
+      MOKA_ASSIGN_OR_RETURN(const std::vector<float> pooled,
+                            read_pooled(model, executor, &prepared));
+      std::vector<float> row(model.info().outputs);
+      MOKA_RETURN_IF_ERROR(executor.project(pooled.data(), nullptr, row.data()));
+      return sink(0, 1, row.data(), row.size());
+    }
+    prepared.read.sink = &sink;
+    return executor.read_whole(prepared.read);
+  });
 }
 
 Result<std::vector<float>> read_pair(const Model& model, const SequenceInput& first,
                                      const SequenceInput& second, const ReadOptions& options) {
-  MOKA_ASSIGN_OR_RETURN(ExecutorImpl* const chosen, executor_of(model, options));
-  ExecutorImpl& executor = *chosen;
-  if (model.info().output != OutputKind::kPair) {
-    return Status(StatusCode::kInvalidArgument,
-                  "the model reads one sequence: use read_sequence()");
-  }
-  // Each half of the work is half of the progress.
-  ReadOptions half = options;
-  double before = 0.0;
-  if (options.progress) {
-    half.progress = [&](double share) { options.progress(before + share / 2.0); };
-  }
-  Prepared one, two;
-  MOKA_RETURN_IF_ERROR(prepare(model, executor, first, "the first sequence", half, &one));
-  MOKA_RETURN_IF_ERROR(prepare(model, executor, second, "the second sequence", half, &two));
-  MOKA_ASSIGN_OR_RETURN(const std::vector<float> u, read_pooled(model, executor, &one));
-  before = 0.5;
-  MOKA_ASSIGN_OR_RETURN(const std::vector<float> v, read_pooled(model, executor, &two));
-  std::vector<float> row(model.info().outputs);
-  MOKA_RETURN_IF_ERROR(executor.project(u.data(), v.data(), row.data()));
-  return row;
+  return guarded("reading the sequences", [&]() -> Result<std::vector<float>> {
+    MOKA_ASSIGN_OR_RETURN(ExecutorImpl* const chosen, executor_of(model, options));
+    ExecutorImpl& executor = *chosen;
+    if (model.info().output != OutputKind::kPair) {
+      return Status(StatusCode::kInvalidArgument,
+                    "the model reads one sequence: use read_sequence()");
+    }
+    // Each half of the work is half of the progress.
+    ReadOptions half = options;
+    double before = 0.0;
+    if (options.progress) {
+      half.progress = [&](double share) { options.progress(before + share / 2.0); };
+    }
+    Prepared one, two;
+    MOKA_RETURN_IF_ERROR(prepare(model, executor, first, "the first sequence", half, &one));
+    MOKA_RETURN_IF_ERROR(prepare(model, executor, second, "the second sequence", half, &two));
+    MOKA_ASSIGN_OR_RETURN(const std::vector<float> u, read_pooled(model, executor, &one));
+    before = 0.5;
+    MOKA_ASSIGN_OR_RETURN(const std::vector<float> v, read_pooled(model, executor, &two));
+    std::vector<float> row(model.info().outputs);
+    MOKA_RETURN_IF_ERROR(executor.project(u.data(), v.data(), row.data()));
+    return row;
+  });
 }
 
 }  // namespace moka

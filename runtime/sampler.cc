@@ -12,6 +12,7 @@
 #include <string>
 
 #include "runtime/checksum.h"
+#include "runtime/guard.h"
 #include "runtime/portable_exp.h"
 
 namespace moka {
@@ -107,31 +108,33 @@ Status Sampler::check(const SamplerOptions& options, size_t vocab_size) {
 }
 
 Result<Sampler> Sampler::create(const SamplerOptions& options, size_t vocab_size) {
-  MOKA_RETURN_IF_ERROR(check(options, vocab_size));
-  Sampler sampler;
-  sampler.options_ = options;
-  sampler.vocab_size_ = vocab_size;
-  sampler.recent_.resize(options.repeat_window);
-  if (options.repeat_penalty != 1.0f) sampler.penalised_.resize(vocab_size);
-  sampler.weights_.resize(vocab_size);
-  if (options.temperature > 0.0f) {
-    sampler.block_sums_.resize((vocab_size + kBlock - 1) / kBlock);
-    sampler.candidates_.reserve(vocab_size);
-    sampler.scratch_.reserve(vocab_size);
-  }
-  if (!options.bias.empty()) {
-    std::vector<bool> seen(vocab_size);
-    for (const LogitBias& entry : options.bias) {
-      const auto token = static_cast<size_t>(entry.token);
-      if (seen[token]) {
-        return Status(StatusCode::kInvalidArgument,
-                      "sampler: bias names token " + std::to_string(entry.token) + " twice");
-      }
-      seen[token] = true;
+  return guarded("the sampler", [&]() -> Result<Sampler> {
+    MOKA_RETURN_IF_ERROR(check(options, vocab_size));
+    Sampler sampler;
+    sampler.options_ = options;
+    sampler.vocab_size_ = vocab_size;
+    sampler.recent_.resize(options.repeat_window);
+    if (options.repeat_penalty != 1.0f) sampler.penalised_.resize(vocab_size);
+    sampler.weights_.resize(vocab_size);
+    if (options.temperature > 0.0f) {
+      sampler.block_sums_.resize((vocab_size + kBlock - 1) / kBlock);
+      sampler.candidates_.reserve(vocab_size);
+      sampler.scratch_.reserve(vocab_size);
     }
-  }
-  sampler.reset();
-  return sampler;
+    if (!options.bias.empty()) {
+      std::vector<bool> seen(vocab_size);
+      for (const LogitBias& entry : options.bias) {
+        const auto token = static_cast<size_t>(entry.token);
+        if (seen[token]) {
+          return Status(StatusCode::kInvalidArgument,
+                        "sampler: bias names token " + std::to_string(entry.token) + " twice");
+        }
+        seen[token] = true;
+      }
+    }
+    sampler.reset();
+    return sampler;
+  });
 }
 
 void Sampler::reset() {
@@ -240,30 +243,32 @@ TokenId Sampler::most_likely(Span<const float> logits) const {
 }
 
 Result<TokenId> Sampler::sample(Span<const float> logits) {
-  // Greedy on the logits as they are, which is common, needs nothing of what follows.
-  const bool plain = options_.temperature == 0.0f && options_.bias.empty() && penalised_.empty();
-  if (plain && logits.size() == vocab_size_) {
-    const TokenId token = most_likely(logits);
-    if (token >= 0) {
-      accept(token);
-      return token;
+  return guarded("the sampler", [&]() -> Result<TokenId> {
+    // Greedy on the logits as they are, which is common, needs nothing of what follows.
+    const bool plain = options_.temperature == 0.0f && options_.bias.empty() && penalised_.empty();
+    if (plain && logits.size() == vocab_size_) {
+      const TokenId token = most_likely(logits);
+      if (token >= 0) {
+        accept(token);
+        return token;
+      }
     }
-  }
-  MOKA_RETURN_IF_ERROR(load(logits));
-  std::array<double, 4> highest;  // several at once: one alone waits for itself
-  highest.fill(-kInfinity);
-  for (size_t i = 0; i < vocab_size_; ++i) {
-    double& lane = highest[i % highest.size()];
-    lane = weights_[i] > lane ? weights_[i] : lane;
-  }
-  const double best = *std::max_element(highest.begin(), highest.end());
-  if (best == -kInfinity) {
-    return Status(StatusCode::kFailedPrecondition,
-                  "sampler: every token is banned (all logits with their bias are -infinity)");
-  }
-  MOKA_ASSIGN_OR_RETURN(const TokenId token, pick(best));
-  accept(token);
-  return token;
+    MOKA_RETURN_IF_ERROR(load(logits));
+    std::array<double, 4> highest;  // several at once: one alone waits for itself
+    highest.fill(-kInfinity);
+    for (size_t i = 0; i < vocab_size_; ++i) {
+      double& lane = highest[i % highest.size()];
+      lane = weights_[i] > lane ? weights_[i] : lane;
+    }
+    const double best = *std::max_element(highest.begin(), highest.end());
+    if (best == -kInfinity) {
+      return Status(StatusCode::kFailedPrecondition,
+                    "sampler: every token is banned (all logits with their bias are -infinity)");
+    }
+    MOKA_ASSIGN_OR_RETURN(const TokenId token, pick(best));
+    accept(token);
+    return token;
+  });
 }
 
 Result<TokenId> Sampler::pick(double best) {
@@ -441,53 +446,56 @@ std::vector<uint8_t> Sampler::save() const {
 }
 
 Status Sampler::restore(Span<const uint8_t> bytes) {
-  auto corrupt = [](const std::string& what) {
-    return Status(StatusCode::kCorrupt, "saved sampler: " + what);
-  };
-  const uint8_t* p = bytes.data();
-  if (bytes.size() < kSaveHead + kSaveChecksum || get(p, 4) != kSaveMagic) {
-    return corrupt("not the bytes of Sampler::save()");
-  }
-  if (get(p + 4, 4) != kSaveVersion) {
-    return Status(StatusCode::kVersion, "saved sampler: version " + std::to_string(get(p + 4, 4)) +
-                                            ", this library knows " + std::to_string(kSaveVersion));
-  }
-  if (get(p + bytes.size() - kSaveChecksum, 8) != xxh3_64(p, bytes.size() - kSaveChecksum)) {
-    return corrupt("the checksum does not fit the bytes");
-  }
-  const uint64_t vocab = get(p + 8, 8), window = get(p + 16, 8), count = get(p + 24, 8);
-  if (vocab != vocab_size_ || window != recent_.size()) {
-    return Status(StatusCode::kFailedPrecondition,
-                  "saved sampler: made for vocab_size " + std::to_string(vocab) +
-                      " and repeat_window " + std::to_string(window) + ", this one has " +
-                      std::to_string(vocab_size_) + " and " + std::to_string(recent_.size()));
-  }
-  if (bytes.size() != kSaveHead + 4 * recent_.size() + kSaveChecksum) {
-    return corrupt(std::to_string(bytes.size()) + " bytes for a window of " +
-                   std::to_string(window));
-  }
-  if (count >= 2 * window && count > 0) {
-    return corrupt(std::to_string(count) + " recent tokens in a window of " +
-                   std::to_string(window));
-  }
-  const uint8_t* tokens = p + kSaveHead;
-  for (size_t i = 0; i < recent_.size(); ++i) {
-    if (get(tokens + 4 * i, 4) >= vocab_size_) {
-      return corrupt("recent token " + std::to_string(get(tokens + 4 * i, 4)) + " is not below " +
-                     std::to_string(vocab_size_));
+  return guarded("the sampler", [&]() -> Status {
+    auto corrupt = [](const std::string& what) {
+      return Status(StatusCode::kCorrupt, "saved sampler: " + what);
+    };
+    const uint8_t* p = bytes.data();
+    if (bytes.size() < kSaveHead + kSaveChecksum || get(p, 4) != kSaveMagic) {
+      return corrupt("not the bytes of Sampler::save()");
     }
-  }
-  uint64_t random[4];
-  for (size_t i = 0; i < 4; ++i) random[i] = get(p + 32 + 8 * i, 8);
-  if ((random[0] | random[1] | random[2] | random[3]) == 0) {
-    return corrupt("the generator's state is zero, which it never is");
-  }
-  std::copy(random, random + 4, random_);
-  recent_count_ = static_cast<size_t>(count);
-  for (size_t i = 0; i < recent_.size(); ++i) {
-    recent_[i] = static_cast<TokenId>(get(tokens + 4 * i, 4));
-  }
-  return Status();
+    if (get(p + 4, 4) != kSaveVersion) {
+      return Status(StatusCode::kVersion,
+                    "saved sampler: version " + std::to_string(get(p + 4, 4)) +
+                        ", this library knows " + std::to_string(kSaveVersion));
+    }
+    if (get(p + bytes.size() - kSaveChecksum, 8) != xxh3_64(p, bytes.size() - kSaveChecksum)) {
+      return corrupt("the checksum does not fit the bytes");
+    }
+    const uint64_t vocab = get(p + 8, 8), window = get(p + 16, 8), count = get(p + 24, 8);
+    if (vocab != vocab_size_ || window != recent_.size()) {
+      return Status(StatusCode::kFailedPrecondition,
+                    "saved sampler: made for vocab_size " + std::to_string(vocab) +
+                        " and repeat_window " + std::to_string(window) + ", this one has " +
+                        std::to_string(vocab_size_) + " and " + std::to_string(recent_.size()));
+    }
+    if (bytes.size() != kSaveHead + 4 * recent_.size() + kSaveChecksum) {
+      return corrupt(std::to_string(bytes.size()) + " bytes for a window of " +
+                     std::to_string(window));
+    }
+    if (count >= 2 * window && count > 0) {
+      return corrupt(std::to_string(count) + " recent tokens in a window of " +
+                     std::to_string(window));
+    }
+    const uint8_t* tokens = p + kSaveHead;
+    for (size_t i = 0; i < recent_.size(); ++i) {
+      if (get(tokens + 4 * i, 4) >= vocab_size_) {
+        return corrupt("recent token " + std::to_string(get(tokens + 4 * i, 4)) + " is not below " +
+                       std::to_string(vocab_size_));
+      }
+    }
+    uint64_t random[4];
+    for (size_t i = 0; i < 4; ++i) random[i] = get(p + 32 + 8 * i, 8);
+    if ((random[0] | random[1] | random[2] | random[3]) == 0) {
+      return corrupt("the generator's state is zero, which it never is");
+    }
+    std::copy(random, random + 4, random_);
+    recent_count_ = static_cast<size_t>(count);
+    for (size_t i = 0; i < recent_.size(); ++i) {
+      recent_[i] = static_cast<TokenId>(get(tokens + 4 * i, 4));
+    }
+    return Status();
+  });
 }
 
 }  // namespace moka

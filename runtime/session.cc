@@ -9,10 +9,13 @@
 #include "runtime/check_steps.h"
 #include "runtime/executor.h"
 #include "runtime/file_map.h"
+#include "runtime/guard.h"
 #include "runtime/state.h"
 
 namespace moka {
 namespace {
+
+constexpr char kReading[] = "reading the steps";
 
 Status check_usable(const SessionImpl& session) {
   if (!session.broken) return Status();
@@ -78,46 +81,60 @@ Session& Session::operator=(Session&&) noexcept = default;
 Session::~Session() = default;
 
 Status Session::append(Span<const TokenId> tokens) {
-  MOKA_RETURN_IF_ERROR(check_tokens(impl_->model.info(), tokens));
-  return append_steps(*impl_, steps_of(tokens), nullptr);
+  return guarded(kReading, [&]() -> Status {
+    MOKA_RETURN_IF_ERROR(check_tokens(impl_->model.info(), tokens));
+    return append_steps(*impl_, steps_of(tokens), nullptr);
+  });
 }
 
 Status Session::append(Span<const TokenId> tokens, const LogitsSink& sink) {
-  MOKA_RETURN_IF_ERROR(check_tokens(impl_->model.info(), tokens));
-  return append_steps(*impl_, steps_of(tokens), &sink);
+  return guarded(kReading, [&]() -> Status {
+    MOKA_RETURN_IF_ERROR(check_tokens(impl_->model.info(), tokens));
+    return append_steps(*impl_, steps_of(tokens), &sink);
+  });
 }
 
 Status Session::append_values(Span<const float> values) {
-  MOKA_RETURN_IF_ERROR(check_values(impl_->model.info(), values));
-  return append_steps(*impl_, steps_of(impl_->model.info(), values), nullptr);
+  return guarded(kReading, [&]() -> Status {
+    MOKA_RETURN_IF_ERROR(check_values(impl_->model.info(), values));
+    return append_steps(*impl_, steps_of(impl_->model.info(), values), nullptr);
+  });
 }
 
 Status Session::append_values(Span<const float> values, const LogitsSink& sink) {
-  MOKA_RETURN_IF_ERROR(check_values(impl_->model.info(), values));
-  return append_steps(*impl_, steps_of(impl_->model.info(), values), &sink);
+  return guarded(kReading, [&]() -> Status {
+    MOKA_RETURN_IF_ERROR(check_values(impl_->model.info(), values));
+    return append_steps(*impl_, steps_of(impl_->model.info(), values), &sink);
+  });
 }
 
 Status Session::append_memory(Span<const TokenId> tokens) {
-  MOKA_RETURN_IF_ERROR(check_tokens(impl_->model.info(), tokens));
-  return append_memory_steps(*impl_, steps_of(tokens));
+  return guarded(kReading, [&]() -> Status {
+    MOKA_RETURN_IF_ERROR(check_tokens(impl_->model.info(), tokens));
+    return append_memory_steps(*impl_, steps_of(tokens));
+  });
 }
 
 Status Session::append_memory_values(Span<const float> values) {
-  MOKA_RETURN_IF_ERROR(check_values(impl_->model.info(), values));
-  return append_memory_steps(*impl_, steps_of(impl_->model.info(), values));
+  return guarded(kReading, [&]() -> Status {
+    MOKA_RETURN_IF_ERROR(check_values(impl_->model.info(), values));
+    return append_memory_steps(*impl_, steps_of(impl_->model.info(), values));
+  });
 }
 
 Result<TokenId> Session::step(Sampler& sampler) {
-  if (impl_->position == 0) {
-    return Status(StatusCode::kFailedPrecondition,
-                  "nothing was read yet: append() a token before step()");
-  }
   const Sampler::Mark mark = sampler.mark();
-  MOKA_ASSIGN_OR_RETURN(const TokenId token, impl_->executor->sample(*impl_, sampler));
-  const Status status = append(Span<const TokenId>(&token, 1));
-  if (status.ok()) return token;
-  sampler.back_to(mark);
-  return status;
+  Result<TokenId> token = guarded("a step", [&]() -> Result<TokenId> {
+    if (impl_->position == 0) {
+      return Status(StatusCode::kFailedPrecondition,
+                    "nothing was read yet: append() a token before step()");
+    }
+    MOKA_ASSIGN_OR_RETURN(const TokenId drawn, impl_->executor->sample(*impl_, sampler));
+    MOKA_RETURN_IF_ERROR(append(Span<const TokenId>(&drawn, 1)));
+    return drawn;
+  });
+  if (!token.ok()) sampler.back_to(mark);
+  return token;
 }
 
 Span<const float> Session::logits() const {
@@ -131,9 +148,11 @@ const Model& Session::model() const { return impl_->model; }
 void Session::cancel() noexcept { impl_->cancelled.store(true); }
 
 Result<Session> Session::fork() const {
-  MOKA_ASSIGN_OR_RETURN(Session copy, impl_->model.new_session(Executor(impl_->executor)));
-  MOKA_RETURN_IF_ERROR(copy.copy_from(*this));
-  return copy;
+  return guarded("a copy of the session", [&]() -> Result<Session> {
+    MOKA_ASSIGN_OR_RETURN(Session copy, impl_->model.new_session(Executor(impl_->executor)));
+    MOKA_RETURN_IF_ERROR(copy.copy_from(*this));
+    return copy;
+  });
 }
 
 Status Session::copy_from(const Session& other) {
@@ -160,44 +179,52 @@ void Session::reset() {
 }
 
 Result<std::vector<uint8_t>> Session::save() const {
-  if (impl_->broken) {
-    return Status(StatusCode::kFailedPrecondition,
-                  "an earlier call failed inside the runtime; the session cannot be saved");
-  }
-  SessionRecord record;
-  record.fingerprint = impl_->model.info().fingerprint;
-  record.position = impl_->position;
-  record.memory = impl_->memory;
-  const Span<const float> row = logits();
-  record.logits.assign(row.begin(), row.end());
-  return save_state(impl_->executor->model().plan, impl_->state.data(), &impl_->cache, record);
+  return guarded("the bytes of the session", [&]() -> Result<std::vector<uint8_t>> {
+    if (impl_->broken) {
+      return Status(StatusCode::kFailedPrecondition,
+                    "an earlier call failed inside the runtime; the session cannot be saved");
+    }
+    SessionRecord record;
+    record.fingerprint = impl_->model.info().fingerprint;
+    record.position = impl_->position;
+    record.memory = impl_->memory;
+    const Span<const float> row = logits();
+    record.logits.assign(row.begin(), row.end());
+    return save_state(impl_->executor->model().plan, impl_->state.data(), &impl_->cache, record);
+  });
 }
 
 Status Session::restore(Span<const uint8_t> bytes) {
-  SessionRecord record;
-  record.fingerprint = impl_->model.info().fingerprint;
-  MOKA_RETURN_IF_ERROR(restore_state(impl_->executor->model().plan, bytes, impl_->state.data(),
-                                     &impl_->cache, &record));
-  if (!record.logits.empty()) {
-    std::memcpy(impl_->logits.data(), record.logits.data(), record.logits.size() * sizeof(float));
-  }
-  impl_->position = record.position;
-  impl_->memory = record.memory;
-  impl_->broken = false;
-  return Status();
+  return guarded("restoring the session", [&]() -> Status {
+    SessionRecord record;
+    record.fingerprint = impl_->model.info().fingerprint;
+    MOKA_RETURN_IF_ERROR(restore_state(impl_->executor->model().plan, bytes, impl_->state.data(),
+                                       &impl_->cache, &record));
+    if (!record.logits.empty()) {
+      std::memcpy(impl_->logits.data(), record.logits.data(), record.logits.size() * sizeof(float));
+    }
+    impl_->position = record.position;
+    impl_->memory = record.memory;
+    impl_->broken = false;
+    return Status();
+  });
 }
 
 Status Session::save_file(const std::string& path) const {
-  MOKA_ASSIGN_OR_RETURN(const std::vector<uint8_t> bytes, save());
-  MOKA_ASSIGN_OR_RETURN(AtomicFile file, AtomicFile::create(path, Existing::kReplace));
-  MOKA_RETURN_IF_ERROR(file.write(bytes.data(), bytes.size()));
-  return file.commit();
+  return guarded("saving the session", [&]() -> Status {
+    MOKA_ASSIGN_OR_RETURN(const std::vector<uint8_t> bytes, save());
+    MOKA_ASSIGN_OR_RETURN(AtomicFile file, AtomicFile::create(path, Existing::kReplace));
+    MOKA_RETURN_IF_ERROR(file.write(bytes.data(), bytes.size()));
+    return file.commit();
+  });
 }
 
 Status Session::restore_file(const std::string& path) {
-  MOKA_ASSIGN_OR_RETURN(const std::shared_ptr<FileMap> map, FileMap::open(path));
-  const Status status = restore(map->bytes());
-  return status.ok() ? status : Status(status.code(), path + ": " + status.message());
+  return guarded("restoring the session", [&]() -> Status {
+    MOKA_ASSIGN_OR_RETURN(const std::shared_ptr<FileMap> map, FileMap::open(path));
+    const Status status = restore(map->bytes());
+    return status.ok() ? status : Status(status.code(), path + ": " + status.message());
+  });
 }
 
 }  // namespace moka

@@ -295,9 +295,9 @@ Status restore_state(const Plan& plan, Span<const uint8_t> bytes, float* state, 
   check(static_cast<const float*>(nullptr), logits);
   walk_counts(plan, position, memory, check);
   if (!check.finite) return Status(StatusCode::kCorrupt, "saved session: a value is not finite");
+  std::vector<float> row(logits);  // before anything changes: it may find no memory
   if (plan.cache_floats > 0) MOKA_RETURN_IF_ERROR(cache->reserve(plan, position, 0));
   StateReader reader = {at};
-  std::vector<float> row(logits);
   reader(row.data(), row.size());
   reset_state(plan, state);
   walk_state(plan, state, cache, position, memory, reader);

@@ -5,6 +5,7 @@
 #include <optional>
 #include <utility>
 
+#include "runtime/guard.h"
 #include "runtime/model_spec.h"
 
 namespace moka {
@@ -179,22 +180,29 @@ Classification classification_of(Span<const float> logits) {
 
 Result<Classification> classify(const Model& model, const SequenceInput& input,
                                 const ReadOptions& options) {
-  MOKA_RETURN_IF_ERROR(need_head(model, OutputKind::kClassifier, "classify"));
-  MOKA_ASSIGN_OR_RETURN(const std::vector<float> logits, pooled_row(model, input, options));
-  return classification_of(logits);
+  return guarded("the answer", [&]() -> Result<Classification> {
+    MOKA_RETURN_IF_ERROR(need_head(model, OutputKind::kClassifier, "classify"));
+    MOKA_ASSIGN_OR_RETURN(const std::vector<float> logits, pooled_row(model, input, options));
+    return classification_of(logits);
+  });
 }
 
 Result<Classification> compare(const Model& model, const SequenceInput& first,
                                const SequenceInput& second, const ReadOptions& options) {
-  MOKA_RETURN_IF_ERROR(need_head(model, OutputKind::kPair, "compare"));
-  MOKA_ASSIGN_OR_RETURN(const std::vector<float> logits, read_pair(model, first, second, options));
-  return classification_of(logits);
+  return guarded("the answer", [&]() -> Result<Classification> {
+    MOKA_RETURN_IF_ERROR(need_head(model, OutputKind::kPair, "compare"));
+    MOKA_ASSIGN_OR_RETURN(const std::vector<float> logits,
+                          read_pair(model, first, second, options));
+    return classification_of(logits);
+  });
 }
 
 Result<std::vector<float>> embed(const Model& model, const SequenceInput& input,
                                  const ReadOptions& options) {
-  MOKA_RETURN_IF_ERROR(need_head(model, OutputKind::kEmbedding, "embed"));
-  return pooled_row(model, input, options);
+  return guarded("the answer", [&]() -> Result<std::vector<float>> {
+    MOKA_RETURN_IF_ERROR(need_head(model, OutputKind::kEmbedding, "embed"));
+    return pooled_row(model, input, options);
+  });
 }
 
 double cosine_similarity(Span<const float> a, Span<const float> b) {
@@ -213,80 +221,85 @@ double cosine_similarity(Span<const float> a, Span<const float> b) {
 
 Result<Score> score(const Model& model, Span<const TokenId> tokens, size_t first,
                     const ReadOptions& options) {
-  MOKA_RETURN_IF_ERROR(need_head(model, OutputKind::kLanguage, "score"));
-  if (!model.info().causal) {
-    return Status(StatusCode::kInvalidArgument,
-                  "score needs a causal model; this one sees the tokens that it would score");
-  }
-  if (first == 0) {
-    return Status(
-        StatusCode::kInvalidArgument,
-        "score: the first token has nothing before it; the first scored one is 1 or later");
-  }
-  if (first >= tokens.size()) {
-    return Status(StatusCode::kOutOfRange,
-                  "score: nothing is left to score: " + std::to_string(tokens.size()) +
-                      " tokens, of which " + std::to_string(first) + " are context");
-  }
-  const size_t vocab = model.info().outputs;
-  // The scored ones index rows of logits, and the last one is never read.
-  for (size_t i = first; i < tokens.size(); ++i) {
-    if (tokens[i] >= 0 && static_cast<size_t>(tokens[i]) < vocab) continue;
-    return Status(StatusCode::kOutOfRange,
-                  "score: token " + std::to_string(tokens[i]) + " at " + std::to_string(i) +
-                      " is outside of the vocabulary of " + std::to_string(vocab));
-  }
-  Score result;
-  result.log_likelihoods.reserve(tokens.size() - first);
-  result.most_likely.reserve(tokens.size() - first);
-  const LogitsSink sink = [&](size_t at, size_t rows, const float* logits, size_t stride) {
-    for (size_t row = 0; row < rows; ++row) {
-      const size_t target = at + row + 1;
-      if (target < first) continue;
-      const float* scores = logits + row * stride;
-      const double value = static_cast<double>(scores[static_cast<size_t>(tokens[target])]) -
-                           log_sum_exp(scores, vocab);
-      result.log_likelihood += value;
-      result.log_likelihoods.push_back(value);
-      result.most_likely.push_back(static_cast<TokenId>(first_largest(scores, vocab)));
+  return guarded("the answer", [&]() -> Result<Score> {
+    MOKA_RETURN_IF_ERROR(need_head(model, OutputKind::kLanguage, "score"));
+    if (!model.info().causal) {
+      return Status(StatusCode::kInvalidArgument,
+                    "score needs a causal model; this one sees the tokens that it would score");
     }
-    return Status();
-  };
-  MOKA_RETURN_IF_ERROR(read_sequence(model, tokens.subspan(0, tokens.size() - 1), sink, options));
-  return result;
+    if (first == 0) {
+      return Status(
+          StatusCode::kInvalidArgument,
+          "score: the first token has nothing before it; the first scored one is 1 or later");
+    }
+    if (first >= tokens.size()) {
+      return Status(StatusCode::kOutOfRange,
+                    "score: nothing is left to score: " + std::to_string(tokens.size()) +
+                        " tokens, of which " + std::to_string(first) + " are context");
+    }
+    const size_t vocab = model.info().outputs;
+    // The scored ones index rows of logits, and the last one is never read.
+    for (size_t i = first; i < tokens.size(); ++i) {
+      if (tokens[i] >= 0 && static_cast<size_t>(tokens[i]) < vocab) continue;
+      return Status(StatusCode::kOutOfRange,
+                    "score: token " + std::to_string(tokens[i]) + " at " + std::to_string(i) +
+                        " is outside of the vocabulary of " + std::to_string(vocab));
+    }
+    Score result;
+    result.log_likelihoods.reserve(tokens.size() - first);
+    result.most_likely.reserve(tokens.size() - first);
+    const LogitsSink sink = [&](size_t at, size_t rows, const float* logits, size_t stride) {
+      for (size_t row = 0; row < rows; ++row) {
+        const size_t target = at + row + 1;
+        if (target < first) continue;
+        const float* scores = logits + row * stride;
+        const double value = static_cast<double>(scores[static_cast<size_t>(tokens[target])]) -
+                             log_sum_exp(scores, vocab);
+        result.log_likelihood += value;
+        result.log_likelihoods.push_back(value);
+        result.most_likely.push_back(static_cast<TokenId>(first_largest(scores, vocab)));
+      }
+      return Status();
+    };
+    MOKA_RETURN_IF_ERROR(read_sequence(model, tokens.subspan(0, tokens.size() - 1), sink, options));
+    return result;
+  });
 }
 
 Result<Forecast> forecast(const Model& model, Span<const float> history, size_t horizon,
                           const ReadOptions& options) {
-  MOKA_RETURN_IF_ERROR(need_head(model, OutputKind::kRegression, "forecast"));
-  const RegressionHead& head = std::get<RegressionHead>(model.spec().head);
-  MOKA_RETURN_IF_ERROR(check_history(model.info(), head, history, horizon));
-  Forecast result;
-  result.steps = horizon;
-  result.outputs = head.outputs;
-  result.quantiles = head.quantiles;
-  result.middle = middle_of(head.quantiles);
-  const size_t levels = std::max<size_t>(head.quantiles.size(), 1);
-  const size_t step_size = head.outputs * levels;
+  return guarded("the answer", [&]() -> Result<Forecast> {
+    MOKA_RETURN_IF_ERROR(need_head(model, OutputKind::kRegression, "forecast"));
+    const RegressionHead& head = std::get<RegressionHead>(model.spec().head);
+    MOKA_RETURN_IF_ERROR(check_history(model.info(), head, history, horizon));
+    Forecast result;
+    result.steps = horizon;
+    result.outputs = head.outputs;
+    result.quantiles = head.quantiles;
+    result.middle = middle_of(head.quantiles);
+    const size_t levels = std::max<size_t>(head.quantiles.size(), 1);
+    const size_t step_size = head.outputs * levels;
 
-  MOKA_ASSIGN_OR_RETURN(HistoryReader reader, HistoryReader::create(model, options));
-  std::vector<float> medians;
-  Span<const float> fresh = history;
-  for (size_t told = 0; told < horizon;) {
-    MOKA_RETURN_IF_ERROR(reader.read(fresh));
-    const std::vector<float>& row = reader.row();
-    const size_t count = std::min<size_t>(head.steps, horizon - told);
-    if (row.size() != head.steps * step_size) {
-      return Status(StatusCode::kInternal, "the model gave a row of another size");
+    MOKA_ASSIGN_OR_RETURN(HistoryReader reader, HistoryReader::create(model, options));
+    std::vector<float> medians;
+    Span<const float> fresh = history;
+    for (size_t told = 0; told < horizon;) {
+      MOKA_RETURN_IF_ERROR(reader.read(fresh));
+      const std::vector<float>& row = reader.row();
+      const size_t count = std::min<size_t>(head.steps, horizon - told);
+      if (row.size() != head.steps * step_size) {
+        return Status(StatusCode::kInternal, "the model gave a row of another size");
+      }
+      result.values.insert(result.values.end(), row.begin(),
+                           row.begin() + static_cast<std::ptrdiff_t>(count * step_size));
+      medians.clear();
+      for (size_t i = 0; i < count * head.outputs; ++i)
+        medians.push_back(row[i * levels + result.middle]);
+      fresh = medians;
+      told += count;
     }
-    result.values.insert(result.values.end(), row.begin(),
-                         row.begin() + static_cast<std::ptrdiff_t>(count * step_size));
-    medians.clear();
-    for (size_t i = 0; i < count * head.outputs; ++i) medians.push_back(row[i * levels + result.middle]);
-    fresh = medians;
-    told += count;
-  }
-  return result;
+    return result;
+  });
 }
 
 }  // namespace moka

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "runtime/guard.h"
 #include "runtime/model_spec.h"
 #include "runtime/text/sentence_rules.h"
 #include "runtime/text/tokenizer_check.h"
@@ -196,83 +197,89 @@ Tokenizer& Tokenizer::operator=(Tokenizer&&) noexcept = default;
 Tokenizer::~Tokenizer() = default;
 
 Result<Tokenizer> Tokenizer::create(TokenizerSpec spec) {
-  MOKA_RETURN_IF_ERROR(text::check_tokenizer(spec));
-  auto impl = std::make_unique<Impl>();
-  impl->spec = std::move(spec);
-  MOKA_RETURN_IF_ERROR(impl->build());
-  return Tokenizer(std::move(impl));
+  return guarded("the tokenizer", [&]() -> Result<Tokenizer> {
+    MOKA_RETURN_IF_ERROR(text::check_tokenizer(spec));
+    auto impl = std::make_unique<Impl>();
+    impl->spec = std::move(spec);
+    MOKA_RETURN_IF_ERROR(impl->build());
+    return Tokenizer(std::move(impl));
+  });
 }
 
 Status Tokenizer::encode(std::string_view text, std::vector<TokenId>* ids,
                          bool parse_special) const {
-  if (ids == nullptr) return Status(StatusCode::kInvalidArgument, "encode: ids is null");
-  if (text.size() > kMaxText) {
-    return Status(StatusCode::kOutOfRange, "encode: text has " + std::to_string(text.size()) +
-                                               " bytes, at most " + std::to_string(kMaxText) +
-                                               " are read at once");
-  }
-  const size_t before = ids->size();
-  Status status = impl_->encode(text, parse_special, ids);
-  if (!status.ok()) ids->resize(before);
+  const size_t before = ids == nullptr ? 0 : ids->size();
+  Status status = guarded("the tokens of the text", [&]() -> Status {
+    if (ids == nullptr) return Status(StatusCode::kInvalidArgument, "encode: ids is null");
+    if (text.size() > kMaxText) {
+      return Status(StatusCode::kOutOfRange, "encode: text has " + std::to_string(text.size()) +
+                                                 " bytes, at most " + std::to_string(kMaxText) +
+                                                 " are read at once");
+    }
+    return impl_->encode(text, parse_special, ids);
+  });
+  if (!status.ok() && ids != nullptr) ids->resize(before);
   return status;
 }
 
 Status Tokenizer::encode_document(std::string_view text, std::vector<TokenId>* ids,
                                   uint32_t max_length) const {
-  if (ids == nullptr) return Status(StatusCode::kInvalidArgument, "encode_document: ids is null");
-  const TokenizerSpec& spec = impl_->spec;
-  const bool bos = spec.add_bos && spec.bos_id >= 0, eos = spec.add_eos && spec.eos_id >= 0;
-  const size_t frame = size_t{bos} + size_t{eos};
-  if (max_length != 0 && max_length < frame) {
-    return Status(StatusCode::kInvalidArgument,
-                  "encode_document: max_length is " + std::to_string(max_length) +
-                      ", but bos and eos alone are " + std::to_string(frame) + " tokens");
-  }
-  const size_t before = ids->size();
-  if (bos) ids->push_back(spec.bos_id);
-  // Of raw bytes no more is read than is kept.
-  if (max_length != 0 && spec.kind == TokenizerKind::kBytes && spec.normalizers.empty()) {
-    text = text.substr(0, max_length - frame);
-  }
-  const Status status = encode(text, ids, false);
-  if (!status.ok()) {
-    ids->resize(before);
-    return status;
-  }
-  const size_t most = max_length - size_t{eos};
-  if (max_length != 0 && ids->size() - before > most) ids->resize(before + most);
-  if (eos) ids->push_back(spec.eos_id);
-  return Status();
+  const size_t before = ids == nullptr ? 0 : ids->size();
+  Status status = guarded("the tokens of the text", [&]() -> Status {
+    if (ids == nullptr) return Status(StatusCode::kInvalidArgument, "encode_document: ids is null");
+    const TokenizerSpec& spec = impl_->spec;
+    const bool bos = spec.add_bos && spec.bos_id >= 0, eos = spec.add_eos && spec.eos_id >= 0;
+    const size_t frame = size_t{bos} + size_t{eos};
+    if (max_length != 0 && max_length < frame) {
+      return Status(StatusCode::kInvalidArgument,
+                    "encode_document: max_length is " + std::to_string(max_length) +
+                        ", but bos and eos alone are " + std::to_string(frame) + " tokens");
+    }
+    if (bos) ids->push_back(spec.bos_id);
+    // Of raw bytes no more is read than is kept.
+    if (max_length != 0 && spec.kind == TokenizerKind::kBytes && spec.normalizers.empty()) {
+      text = text.substr(0, max_length - frame);
+    }
+    MOKA_RETURN_IF_ERROR(encode(text, ids, false));
+    const size_t most = max_length - size_t{eos};
+    if (max_length != 0 && ids->size() - before > most) ids->resize(before + most);
+    if (eos) ids->push_back(spec.eos_id);
+    return Status();
+  });
+  if (!status.ok() && ids != nullptr) ids->resize(before);
+  return status;
 }
 
 Result<std::string> Tokenizer::decode(Span<const TokenId> ids) const {
-  using FrontSpaces = Impl::FrontSpaces;
-  std::string bytes;
-  FrontSpaces front = impl_->front_spaces;
-  bool first = true;
-  for (size_t i = 0; i < ids.size(); ++i) {
-    if (ids[i] < 0 || static_cast<size_t>(ids[i]) >= vocab_size()) {
-      return Status(StatusCode::kOutOfRange, "decode: ids[" + std::to_string(i) + "] is " +
-                                                 std::to_string(ids[i]) + ", not 0 to " +
-                                                 std::to_string(vocab_size() - 1));
-    }
-    if (is_control(ids[i])) continue;
-    const auto id = static_cast<uint32_t>(ids[i]);
-    std::string_view text = impl_->shown_piece(id);
-    if (front != FrontSpaces::kKept && bytes.empty()) {
-      // Only a mark counts: not the byte 0x20, not the space that an unknown token shows.
-      const std::string_view written = text::piece_of(impl_->spec, id);
-      const bool plain = !impl_->is_special[id] || impl_->favoured[id];
-      if (plain && written.substr(0, text::kSpaceMark.size()) == text::kSpaceMark) {
-        text.remove_prefix(1);
-        if (front == FrontSpaces::kOneDropped) front = FrontSpaces::kKept;
+  return guarded("the text of the tokens", [&]() -> Result<std::string> {
+    using FrontSpaces = Impl::FrontSpaces;
+    std::string bytes;
+    FrontSpaces front = impl_->front_spaces;
+    bool first = true;
+    for (size_t i = 0; i < ids.size(); ++i) {
+      if (ids[i] < 0 || static_cast<size_t>(ids[i]) >= vocab_size()) {
+        return Status(StatusCode::kOutOfRange, "decode: ids[" + std::to_string(i) + "] is " +
+                                                   std::to_string(ids[i]) + ", not 0 to " +
+                                                   std::to_string(vocab_size() - 1));
       }
+      if (is_control(ids[i])) continue;
+      const auto id = static_cast<uint32_t>(ids[i]);
+      std::string_view text = impl_->shown_piece(id);
+      if (front != FrontSpaces::kKept && bytes.empty()) {
+        // Only a mark counts: not the byte 0x20, not the space that an unknown token shows.
+        const std::string_view written = text::piece_of(impl_->spec, id);
+        const bool plain = !impl_->is_special[id] || impl_->favoured[id];
+        if (plain && written.substr(0, text::kSpaceMark.size()) == text::kSpaceMark) {
+          text.remove_prefix(1);
+          if (front == FrontSpaces::kOneDropped) front = FrontSpaces::kKept;
+        }
+      }
+      if (separates_words() && !first) bytes.push_back(' ');
+      first = false;
+      bytes.append(text);
     }
-    if (separates_words() && !first) bytes.push_back(' ');
-    first = false;
-    bytes.append(text);
-  }
-  return bytes;
+    return bytes;
+  });
 }
 
 size_t Tokenizer::vocab_size() const { return impl_->spec.piece_ends.size(); }

@@ -1,4 +1,5 @@
-// Saved chats: they go on as if they had never been away, and nothing that is wrong in a file gets in.
+// Saved chats: they go on as if they had never been away, and nothing that is wrong in a file gets
+// in.
 #include <cmath>
 #include <cstring>
 #include <filesystem>

@@ -1,5 +1,6 @@
-// Turns of a chat: going back, editing and branching give the bits of a fresh session that reads the
-// same tokens, whatever is kept; reading again is announced and counted; a call is done or undone.
+// Turns of a chat: going back, editing and branching give the bits of a fresh session that reads
+// the same tokens, whatever is kept; reading again is announced and counted; a call is done or
+// undone.
 #include "doctest/doctest.h"
 #include "tests/chat_testing.h"
 #include "tests/task_models.h"

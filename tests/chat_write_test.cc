@@ -55,7 +55,8 @@ struct Snapshot {
       : current(chat.current()), turns(chat.turns().size()), logits(row_of(chat.logits())) {}
 };
 
-// `chat` must be as it was; the same generator as `twin`, which took the same road without the call.
+// `chat` must be as it was; the same generator as `twin`, which took the same road without the
+// call.
 void check_unchanged(Chat* chat, const Snapshot& before, Chat* twin) {
   CHECK(chat->current() == before.current);
   CHECK(chat->turns().size() == before.turns);

@@ -1,6 +1,7 @@
 // ChatRoom: what `moka chat` does with one line: a text to go on from, or a command.
 //
-// stdout gets what the model writes (with JSON: an object per event); words for people go to stderr.
+// stdout gets what the model writes (with JSON: an object per event); words for people go to
+// stderr.
 #ifndef MOKA_PLATFORMS_CLI_CHAT_ROOM_H_
 #define MOKA_PLATFORMS_CLI_CHAT_ROOM_H_
 

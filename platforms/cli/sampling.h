@@ -22,8 +22,8 @@ struct SamplingArguments {
 // --temperature, --top-k, --top-p, --min-p, --repeat-penalty, --repeat-window, --greedy, --seed.
 void add_sampling_options(CLI::App* app, SamplingArguments* arguments);
 
-// `base` with what was given; without --seed a seed of 32 random bits, short enough to be typed again
-// and exact in every JSON reader.
+// `base` with what was given; without --seed a seed of 32 random bits, short enough to be typed
+// again and exact in every JSON reader.
 SamplerOptions sampling_of(const SamplingArguments& arguments, const SamplerOptions& base);
 
 }  // namespace moka::cli

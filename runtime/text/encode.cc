@@ -244,18 +244,18 @@ class Tokenizer::Impl::Encoder {
 
   // Characters that the vocabulary lacks: their bytes, if it has all of these; else the unknown
   // token, one for neighbours if they are fused.
-  Status unknown(std::string_view characters) {
+  Status unknown(std::string_view missing) {
     if (impl_.spec.byte_fallback) {
       bool all = true;
-      for (const char c : characters) all = all && impl_.byte_ids[static_cast<uint8_t>(c)] >= 0;
+      for (const char c : missing) all = all && impl_.byte_ids[static_cast<uint8_t>(c)] >= 0;
       if (all) {
-        for (const char c : characters) ids_->push_back(impl_.byte_ids[static_cast<uint8_t>(c)]);
+        for (const char c : missing) ids_->push_back(impl_.byte_ids[static_cast<uint8_t>(c)]);
         after_unknown_ = false;
         return Status();
       }
     }
     if (impl_.spec.unknown_id < 0) {
-      const text::CodePoint first = text::decode(characters, 0).code_point;
+      const text::CodePoint first = text::decode(missing, 0).code_point;
       char name[32];
       if (first > text::kMaxCodePoint) {
         std::snprintf(name, sizeof name, "the byte 0x%02X", first - text::kInvalidByte);

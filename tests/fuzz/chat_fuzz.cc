@@ -10,9 +10,8 @@
 
 #include "moka/moka.h"
 #include "runtime/checksum.h"
-
-// A fuzz target is one source; this one makes the model.
-#include "tests/spec_builder.cc"  // NOLINT
+#include "tests/fuzz/targets.h"
+#include "tests/spec_builder.h"
 
 namespace {
 
@@ -99,11 +98,11 @@ void seal_all(Bytes* bytes) {
 
 }  // namespace
 
-extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
-  if (size == 0) return 0;
+void moka::fuzz::chat_fuzz(const uint8_t* data, size_t size) {
+  if (size == 0) return;
   if (data[0] < 128) {
     open(Bytes(data + 1, data + size));
-    return 0;
+    return;
   }
   Bytes bytes = good_chat();
   for (size_t at = 1; at + 5 <= size; at += 5) {
@@ -115,5 +114,4 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   }
   seal_all(&bytes);
   open(bytes);
-  return 0;
 }

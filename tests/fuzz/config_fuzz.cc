@@ -12,6 +12,7 @@
 #include "converter/json.h"
 #include "converter/latte_config.h"
 #include "converter/sibling_checkpoint.h"
+#include "tests/fuzz/targets.h"
 
 namespace {
 
@@ -61,12 +62,12 @@ void read_all(const std::string& text) {
 
 }  // namespace
 
-extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
-  if (size == 0) return 0;
+void moka::fuzz::config_fuzz(const uint8_t* data, size_t size) {
+  if (size == 0) return;
   const std::string rest(reinterpret_cast<const char*>(data + 1), size - 1);
   if (data[0] < 128) {
     read_all(rest);
-    return 0;
+    return;
   }
   std::string text = data[0] % 2 == 0 ? kYaml : kJson;
   for (size_t i = 0; i + 1 < rest.size(); i += 2) {
@@ -74,5 +75,4 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     text[(place * 2u) % text.size()] = rest[i + 1];
   }
   read_all(text);
-  return 0;
 }

@@ -12,6 +12,8 @@
 #include <string>
 #include <vector>
 
+#include "runtime/half.h"
+#include "tests/fuzz/targets.h"
 #include "tests/kernel_testing.h"
 
 namespace {
@@ -22,9 +24,9 @@ using moka::test::Deviation;
 using moka::test::Floats;
 using moka::test::kEps;
 
-class Input {
+class Choices {
  public:
-  Input(const uint8_t* data, size_t size) : data_(data), end_(data + size) {}
+  Choices(const uint8_t* data, size_t size) : data_(data), end_(data + size) {}
   uint8_t byte() { return data_ == end_ ? uint8_t{0} : *data_++; }
   size_t below(size_t n) { return byte() % n; }
   // A multiple of 1/16 in [-8, 8), times `spread`.
@@ -81,7 +83,7 @@ void compare(const char* kernel, const Runner& run) {
 
 const float kSpreads[] = {1.0f, 0.0f, 1e-3f, 10.0f, 40.0f};
 
-void activations(Input* in) {
+void activations(Choices* in) {
   const size_t n = 1 + in->below(140), which = in->below(6);
   const Floats x = in->numbers(n, kSpreads[in->below(5)]), factor = in->numbers(n, 1.0f);
   const auto allowed = [&](size_t i) {
@@ -104,7 +106,7 @@ void activations(Input* in) {
   });
 }
 
-void exponential(Input* in) {
+void exponential(Choices* in) {
   const size_t n = 1 + in->below(140);
   const Floats x = in->numbers(n, kSpreads[in->below(5)]);
   compare("exp", [&](const Kernels& kernels) {
@@ -116,7 +118,7 @@ void exponential(Input* in) {
   });
 }
 
-void norms(Input* in) {
+void norms(Choices* in) {
   const size_t n = 1 + in->below(140), which = in->below(3);
   const Floats x = in->numbers(n, kSpreads[in->below(5)]), scale = in->numbers(n, 1.0f);
   const Floats bias = in->numbers(n, 1.0f);
@@ -144,7 +146,7 @@ void norms(Input* in) {
   });
 }
 
-void mixture(Input* in) {
+void mixture(Choices* in) {
   const size_t n = 1 + in->below(140);
   const bool gated = in->below(2) == 1;
   const Floats q = in->numbers(n, kSpreads[in->below(5)]);
@@ -160,7 +162,7 @@ void mixture(Input* in) {
   });
 }
 
-void rotation(Input* in) {
+void rotation(Choices* in) {
   const size_t half = 1 + in->below(70), rest = in->below(3);
   const bool interleaved = in->below(2) == 1;
   const Floats start = in->numbers(2 * half + rest, 1.0f);
@@ -174,7 +176,7 @@ void rotation(Input* in) {
   });
 }
 
-void widening(Input* in) {
+void widening(Choices* in) {
   const size_t n = 1 + in->below(140);
   const bool half = in->below(2) == 1;
   Block<int8_t> bytes(n);
@@ -193,7 +195,7 @@ void widening(Input* in) {
   });
 }
 
-void gemm(Input* in) {
+void gemm(Choices* in) {
   moka::GemmArgs args;
   args.m = 1 + in->below(20), args.n = 1 + in->below(140), args.k = in->below(40);
   args.lda = args.k + in->below(3), args.ldb = args.n + in->below(3),
@@ -225,7 +227,7 @@ void gemm(Input* in) {
 }
 
 // Mixture weights of any sizes, summing to one as softmax makes them.
-Floats weights(Input* in, size_t rows, size_t width, size_t stride) {
+Floats weights(Choices* in, size_t rows, size_t width, size_t stride) {
   Floats p = in->numbers((rows - 1) * stride + width, 1.0f);
   for (size_t t = 0; t < rows; ++t) {
     float total = 0;
@@ -236,7 +238,7 @@ Floats weights(Input* in, size_t rows, size_t width, size_t stride) {
   return p;
 }
 
-void latent(Input* in) {
+void latent(Choices* in) {
   const size_t n = 1 + in->below(40), lh = 1 + in->below(40), dh = 1 + in->below(40);
   const size_t dp = moka::pad_row(dh), cut = 1 + in->below(n);
   const Floats k = in->numbers(n * lh, kSpreads[in->below(5)]);
@@ -271,7 +273,29 @@ void latent(Input* in) {
   });
 }
 
-void window(Input* in) {
+// Ring numbers as T keeps them: floats as they are, or halves, any finite ones.
+float kept(float number, float) { return number; }
+uint16_t kept(float number, uint16_t) { return moka::float_to_half(number); }
+float shown(float number) { return number; }
+float shown(uint16_t number) { return moka::half_to_float(number); }
+
+template <class T>
+Block<T> ring(Choices* in, size_t size) {
+  Block<T> block(size);
+  for (T& value : block) value = kept(in->number(1.0f), T());
+  return block;
+}
+
+template <class T>
+Floats widened(const Block<T>& ring) {
+  Floats floats(ring.size());
+  for (size_t i = 0; i < ring.size(); ++i) floats[i] = shown(ring[i]);
+  return floats;
+}
+
+template <class T>
+void window(Choices* in) {
+  constexpr bool kHalf = sizeof(T) == sizeof(uint16_t);
   const size_t n = 1 + in->below(40), dh = 1 + in->below(40), capacity = 1 + in->below(20);
   const size_t dp = moka::pad_row(dh), cp = moka::pad_row(capacity), cut = 1 + in->below(n);
   const uint64_t position = in->below(64);
@@ -279,19 +303,22 @@ void window(Input* in) {
   const Floats q = in->numbers(n * dh, spread), k = in->numbers(n * dh, 1.0f);
   Floats v = in->numbers(n * dp, 1.0f);
   for (size_t i = 0; i < v.size(); ++i) v[i] = i % dp < dh ? v[i] : 0.0f;
-  const Floats past_k = in->numbers(dh * cp, 1.0f), past_v = in->numbers(capacity * dp, 1.0f);
-  compare("window", [&](const Kernels& kernels) {
-    Floats ring_k = moka::test::copy_of(past_k, true), ring_v = moka::test::copy_of(past_v, true);
+  const Block<T> past_k = ring<T>(in, dh * cp), past_v = ring<T>(in, capacity * dp);
+  compare(kHalf ? "window of halves" : "window", [&](const Kernels& kernels) {
+    Block<T> ring_k(past_k.size(), true), ring_v(past_v.size(), true);
+    std::copy(past_k.data(), past_k.data() + past_k.size(), ring_k.data());
+    std::copy(past_v.data(), past_v.data() + past_v.size(), ring_v.data());
     Floats y = moka::test::outputs(n * dp);
     for (const size_t start : {size_t{0}, cut}) {
       moka::WindowArgs args;
       args.n = start == 0 ? cut : n - cut, args.dh = dh, args.dh_pad = dp, args.capacity = capacity;
       if (args.n == 0) continue;
-      Floats scratch = moka::test::outputs(moka::window_scratch(args.n, capacity, dh, dp));
+      Floats scratch = moka::test::outputs(moka::window_scratch(args.n, capacity, dh, dp, kHalf));
       args.position = position + start;
       args.q = q.data() + start * dh, args.q_stride = dh;
       args.k = k.data() + start * dh, args.k_stride = dh;
       args.v = v.data() + start * dp, args.v_stride = dp;
+      args.half = kHalf;
       args.ring_k = ring_k.data(), args.ring_v = ring_v.data();
       args.scale = 0.25f, args.softcap = softcap;
       args.y = y.data() + start * dp, args.y_stride = dp;
@@ -299,9 +326,10 @@ void window(Input* in) {
       kernels.window(args);
       require(scratch.intact(), kernels, "window wrote outside of its scratch");
     }
+    require(ring_k.intact() && ring_v.intact(), kernels, "window wrote outside of its ring");
     Written written;
-    written.add(ring_k, [](size_t) { return 0.0; });
-    written.add(ring_v, [](size_t) { return 0.0; });
+    written.add(widened(ring_k), [](size_t) { return 0.0; });
+    written.add(widened(ring_v), [](size_t) { return 0.0; });
     // A logit is a sum of dh terms of up to 64 spread, and its error one of the weights.
     const double logit = 64.0 * static_cast<double>(spread) * static_cast<double>(dh);
     written.add(y, [&](size_t) { return 8.0 * (64 + 4 * logit) * kEps; });
@@ -311,11 +339,11 @@ void window(Input* in) {
 
 }  // namespace
 
-extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
-  using Kernel = void (*)(Input*);
-  static constexpr Kernel kKernels[] = {activations, exponential, norms,  mixture, rotation,
-                                        widening,    gemm,        latent, window};
-  Input in(data, size);
+void moka::fuzz::kernels_fuzz(const uint8_t* data, size_t size) {
+  using Kernel = void (*)(Choices*);
+  static constexpr Kernel kKernels[] = {activations,   exponential,     norms, mixture,
+                                        rotation,      widening,        gemm,  latent,
+                                        window<float>, window<uint16_t>};
+  Choices in(data, size);
   kKernels[in.below(sizeof(kKernels) / sizeof(kKernels[0]))](&in);
-  return 0;
 }

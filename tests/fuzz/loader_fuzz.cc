@@ -12,10 +12,8 @@
 #include "converter/writer.h"
 #include "runtime/checksum.h"
 #include "runtime/loader.h"
-
-// A fuzz target is one source; these two make the good models.
-#include "tests/format_models.cc"  // NOLINT
-#include "tests/spec_builder.cc"   // NOLINT
+#include "tests/fuzz/targets.h"
+#include "tests/spec_builder.h"
 
 namespace {
 
@@ -84,13 +82,12 @@ void load_changed(const moka::ModelBytes& good, const uint8_t* data, size_t size
 
 }  // namespace
 
-extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
-  if (size == 0) return 0;
+void moka::fuzz::loader_fuzz(const uint8_t* data, size_t size) {
+  if (size == 0) return;
   if (data[0] < 128) {
     load({data + 1, size - 1});
   } else {
     const std::vector<moka::ModelBytes>& models = good_models();
     load_changed(models[data[0] % models.size()], data + 1, size - 1);
   }
-  return 0;
 }

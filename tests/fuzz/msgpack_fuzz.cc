@@ -11,9 +11,8 @@
 #include <vector>
 
 #include "converter/checkpoint.h"
-
-// A fuzz target is one source; this one makes the good state.
-#include "tests/checkpoint_bytes.cc"  // NOLINT
+#include "tests/checkpoint_bytes.h"
+#include "tests/fuzz/targets.h"
 
 namespace {
 
@@ -62,15 +61,12 @@ bool open_and_read(const std::string& file) {
 
 }  // namespace
 
-// What the changes begin with must be sound, or they test little.
-extern "C" int LLVMFuzzerInitialize(int*, char***) {
-  if (!open_and_read(good_state())) std::abort();
-  return 0;
-}
-
-extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
+void moka::fuzz::msgpack_fuzz(const uint8_t* data, size_t size) {
+  // What the changes begin with must be sound, or they test little.
+  static const bool kSound = open_and_read(good_state());
+  if (!kSound) std::abort();
   static const std::string good = good_state();
-  if (size == 0) return 0;
+  if (size == 0) return;
   std::string file(data + 1, data + size);
   if (data[0] >= 128) {
     file = good;
@@ -79,5 +75,4 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     }
   }
   (void)open_and_read(file);
-  return 0;
 }

@@ -20,9 +20,8 @@
 #include "converter/ocdbt_format.h"
 #include "converter/zarr.h"
 #include "converter/zstd_stream.h"
-
-// A fuzz target is one source; this one makes the stores.
-#include "tests/checkpoint_bytes.cc"  // NOLINT
+#include "tests/checkpoint_bytes.h"
+#include "tests/fuzz/targets.h"
 
 namespace {
 
@@ -131,14 +130,11 @@ bool fuzz_changes(const uint8_t* data, size_t size) {
 
 }  // namespace
 
-// The store that the changes begin with must be sound, or they test little.
-extern "C" int LLVMFuzzerInitialize(int*, char***) {
-  if (!fuzz_changes(nullptr, 0)) std::abort();
-  return 0;
-}
-
-extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
-  if (size == 0) return 0;
+void moka::fuzz::ocdbt_fuzz(const uint8_t* data, size_t size) {
+  // What the changes begin with must be sound, or they test little.
+  static const bool kSound = fuzz_changes(nullptr, 0);
+  if (!kSound) std::abort();
+  if (size == 0) return;
   const std::string rest(data + 1, data + size);
   switch (data[0] % 7) {
     case 0:
@@ -155,5 +151,4 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     case 4: (void)moka::zstd_decode(data + 1, size - 1, kMaxRead, "fuzz").ok(); break;
     default: (void)fuzz_changes(data + 1, size - 1); break;
   }
-  return 0;
 }

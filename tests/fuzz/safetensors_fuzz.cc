@@ -14,6 +14,7 @@
 #include "converter/latte_config.h"
 #include "converter/latte_layout.h"
 #include "converter/npy.h"
+#include "tests/fuzz/targets.h"
 
 namespace {
 
@@ -39,8 +40,8 @@ void fuzz_safetensors(const uint8_t* data, size_t size) {
   moka::LatteConfig config;
   config.vocab_size = 4;
   config.width = config.heads = config.latents = config.layers = config.hidden = 1;
-  (void)moka::latte_layout(config, moka::LatteNames(config), *checkpoint.value(), moka::WeightType::kInt8,
-                           "fuzz")
+  (void)moka::latte_layout(config, moka::LatteNames(config), *checkpoint.value(),
+                           moka::WeightType::kInt8, "fuzz")
       .ok();
 }
 
@@ -61,9 +62,8 @@ void fuzz_npy(const uint8_t* data, size_t size) {
 
 }  // namespace
 
-extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
+void moka::fuzz::safetensors_fuzz(const uint8_t* data, size_t size) {
   fuzz_safetensors(data, size);
   fuzz_config(data, size);
   fuzz_npy(data, size);
-  return 0;
 }

@@ -10,6 +10,7 @@
 
 #include "converter/sentencepiece.h"
 #include "moka/tokenizer.h"
+#include "tests/fuzz/targets.h"
 
 namespace {
 
@@ -39,14 +40,13 @@ void try_text(const moka::Tokenizer& tokenizer, std::string_view text) {
 
 }  // namespace
 
-extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
+void moka::fuzz::sentencepiece_fuzz(const uint8_t* data, size_t size) {
   const std::string_view input(reinterpret_cast<const char*>(data), size);
   auto spec = moka::parse_sentencepiece(input, "fuzz", {});
-  if (!spec.ok()) return 0;
+  if (!spec.ok()) return;
   const auto tokenizer = moka::Tokenizer::create(std::move(spec).value());
   require(tokenizer.ok());
   try_text(tokenizer.value(), "");
   try_text(tokenizer.value(), "Hello  w\xC3\xB6rld\n \xE2\x96\x81<s> <unk>\xFF\xF0\x9F\x98\x80 ");
   try_text(tokenizer.value(), input.substr(size - std::min<size_t>(size, 64)));
-  return 0;
 }

@@ -11,6 +11,7 @@
 #include "converter/tokenizer_json.h"
 #include "moka/tokenizer.h"
 #include "runtime/text/pattern.h"
+#include "tests/fuzz/targets.h"
 
 namespace {
 
@@ -88,13 +89,12 @@ void try_text(std::string_view input) {
 
 }  // namespace
 
-extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
-  if (size == 0) return 0;
+void moka::fuzz::tokenizer_fuzz(const uint8_t* data, size_t size) {
+  if (size == 0) return;
   const std::string_view input(reinterpret_cast<const char*>(data) + 1, size - 1);
   switch (data[0] % 3) {
     case 0: try_pattern(input); break;
     case 1: try_json(input); break;
     default: try_text(input); break;
   }
-  return 0;
 }

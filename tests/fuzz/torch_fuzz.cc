@@ -12,9 +12,8 @@
 #include <vector>
 
 #include "converter/checkpoint.h"
-
-// A fuzz target is one source; this one makes the archives.
-#include "tests/checkpoint_bytes.cc"  // NOLINT
+#include "tests/checkpoint_bytes.h"
+#include "tests/fuzz/targets.h"
 
 namespace {
 
@@ -68,15 +67,12 @@ bool open_and_read(const std::string& file) {
 
 }  // namespace
 
-// What the changes begin with must be sound, or they test little.
-extern "C" int LLVMFuzzerInitialize(int*, char***) {
-  if (!open_and_read(archive(good_pickle()))) std::abort();
-  return 0;
-}
-
-extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
+void moka::fuzz::torch_fuzz(const uint8_t* data, size_t size) {
+  // What the changes begin with must be sound, or they test little.
+  static const bool kSound = open_and_read(archive(good_pickle()));
+  if (!kSound) std::abort();
   static const std::string good = archive(good_pickle());
-  if (size == 0) return 0;
+  if (size == 0) return;
   std::string file(data + 1, data + size);
   if (data[0] >= 128) {
     file = good;
@@ -87,5 +83,4 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     file = archive(file);
   }
   (void)open_and_read(file);
-  return 0;
 }

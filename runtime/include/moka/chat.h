@@ -11,21 +11,21 @@
 // the current one; append() and generate() put the next one behind it.
 //
 // Every call is a transaction. One that fails, is cancelled or is ended by ChatOptions::progress
-// leaves the chat as it was, the generator of the sampler too. A turn that ended because on_text said
-// so, at a stop token or text, in a loop, or at a budget of tokens, time or positions is kept with it:
-// who wants to keep a text stops it there, who wants it gone calls cancel().
+// leaves the chat as it was, the generator of the sampler too. A turn that ended because on_text
+// said so, or at a stop token or text, a loop, or a budget of tokens, time or positions stays: who
+// wants to keep a text stops it there, who wants it gone calls cancel().
 //
 // States. The state at the end of the current turn is always at hand, and a copy that the running
-// call goes back to. States of other turns are kept as far as ChatOptions::state_budget_bytes reach;
-// those not used for longest are let go, and one that finds no memory is not kept. Going to a turn
-// whose state is kept takes a copy of memory and gives the very bits. Going to another one reads again
-// what follows its nearest kept ancestor: progress is told before it begins and while it goes, and
-// ChatStep says how many tokens it was.
+// call goes back to. States of other turns are kept as far as ChatOptions::state_budget_bytes
+// reach; those not used for longest are let go, and one that finds no memory is not kept. Going to
+// a turn whose state is kept takes a copy of memory and gives the very bits. Going to another one
+// reads again what follows its nearest kept ancestor: progress is told before it begins and while
+// it goes, and ChatStep says how many tokens it was.
 //
 // Bits. Given tokens are read in chunks of the executor, each turn from its own start, and what the
 // model wrote one token at a time, the first time and again. So reading again gives the bits of
-// the first time, whatever was undone or written between, on equal instruction sets and chunks, with
-// any number of threads. With another chunk or instruction set it agrees within rounding, as
+// the first time, whatever was undone or written between, on equal instruction sets and chunks,
+// with any number of threads. With another chunk or instruction set it agrees within rounding, as
 // Session's do. The same holds for files: a kept state comes out of one with its bits.
 //
 // One thread at a time uses a Chat; cancel() alone may come from any. Callbacks run on the calling
@@ -73,16 +73,16 @@ struct Turn {
   // what begins a text), those between are the text, or were written by the model.
   std::vector<TokenId> tokens;
   uint32_t head = 0, tail = 0;
-  // As it was given; or what the model wrote, in whole code points. Bytes of a character that it left
-  // incomplete wait for the next turn, if that is written too. A stop text is not part of it.
+  // As it was given; or what the model wrote, in whole code points. Bytes of a character that it
+  // left incomplete wait for the next turn, if that is written too. A stop text is not part of it.
   std::string text;
   uint64_t position = 0;  // tokens from the start of the chat to the end of this turn
 
   bool generated() const { return end != TurnEnd::kGiven; }
 };
 
-// What stands around the text of a turn. Special tokens in it are themselves; in a text that is given
-// they are plain text, so that nobody can write a role into it.
+// What stands around the text of a turn. Special tokens in it are themselves; in a text that is
+// given they are plain text, so that nobody can write a role into it.
 struct TurnFormat {
   std::string prefix, suffix;
 };
@@ -100,10 +100,10 @@ struct ChatOptions {
   ChatTemplate format;                     // none: turns follow one another as they are
   std::optional<SamplerOptions> sampling;  // nothing: info().sampling; a file brings its own
   uint64_t state_budget_bytes = uint64_t{64} << 20;
-  // Kept states that a file has beside the current one, the most recently used first. Each makes it
-  // larger by a state.
+  // Kept states that a file has beside the current one: those used last. At most 4096.
   uint32_t saved_states = 2;
-  // Called before tokens are read, with done 0, and every few of them; false: kCancelled. May be empty.
+  // Called before tokens are read, with done 0, and every few of them; false ends the call with
+  // kCancelled. May be empty.
   std::function<bool(const ReadProgress&)> progress;
   const Executor* executor = nullptr;  // null: the model's default one; used while the call runs
 };
@@ -131,13 +131,13 @@ struct ChatStep {
 
 class Chat {
  public:
-  // kUnsupported: a model that is not a causal language model with a tokenizer, or that answers from a
-  // second sequence. kInvalidArgument names an option out of range. kOutOfMemory.
+  // kUnsupported: a model that is not a causal language model with a tokenizer, or that answers
+  // from a second sequence. kInvalidArgument names an option out of range. kOutOfMemory.
   static Result<Chat> create(const Model& model, const ChatOptions& options = {});
 
-  // A saved chat; its current turn is there at once. Files are not trusted, and nothing of a damaged
-  // one is used. kCorrupt says what is wrong; kVersion names both versions; kFailedPrecondition:
-  // it belongs to another model or template, and both are named.
+  // A saved chat; its current turn is there at once (or, where another Moka kept states otherwise,
+  // read again, telling progress). Files are not trusted. kCorrupt says what is wrong, kVersion and
+  // kFailedPrecondition (another model or template) name what is in the file and what was expected.
   static Result<Chat> open(const Model& model, Span<const uint8_t> bytes,
                            const ChatOptions& options = {});
   static Result<Chat> open_file(const Model& model, const std::string& path,
@@ -147,16 +147,16 @@ class Chat {
   Chat& operator=(Chat&&) noexcept;
   ~Chat();
 
-  // Puts a given turn behind the current one. kInvalidArgument: a text that cannot be encoded or has
-  // no tokens; kOutOfRange: beyond the position limit of the model, or of 2^30 bytes.
+  // Puts a given turn behind the current one. kInvalidArgument: a text that cannot be encoded or
+  // has no tokens; kOutOfRange: beyond the position limit of the model, or of 2^30 bytes.
   Result<ChatStep> append(Role role, std::string_view text);
   // The same behind any turn, which need not be the current one.
   Result<ChatStep> branch(TurnId after, Role role, std::string_view text);
   // A sibling of any turn with another text and its role. What follows the old one stays there.
   Result<ChatStep> edit(TurnId turn, std::string_view text);
 
-  // Lets the model write a turn behind the current one. kFailedPrecondition: nothing was read yet, and
-  // the model has no token that begins a text. kOutOfRange: no room for a token.
+  // Lets the model write a turn behind the current one. kFailedPrecondition: nothing was read yet,
+  // and the model has no token that begins a text. kOutOfRange: no room for a token.
   Result<ChatStep> generate(const GenerateOptions& options = {});
   // Writes a sibling of the current turn, which must have been generated; the generator goes on.
   Result<ChatStep> regenerate(const GenerateOptions& options = {});
@@ -182,8 +182,8 @@ class Chat {
   Result<std::vector<uint8_t>> save() const;
   Status save_file(const std::string& path) const;
 
-  // Ends the running call with kCancelled at its next chunk or token; if none runs, the next one. One
-  // that comes too late for its call is used up by it. Any thread.
+  // Ends the running call with kCancelled at its next chunk or token; if none runs, the next one. A
+  // request that comes too late for its call is used up by it. Any thread.
   void cancel() noexcept;
 
   Span<const float> logits() const;  // as Session's, at the end of the current turn

@@ -33,8 +33,22 @@ struct ExecutorOptions {
   uint32_t chunk = 128;  // prompt tokens read at once, 1 to 1024
 };
 
+// What a model may ask of this process, for files that nobody vouches for. Checked before anything of
+// that size is read or allocated; kOutOfRange names the limit, its value and what the model asks.
+// What the format itself allows is the default: tensors and vocab_size can be lowered but not raised,
+// header_bytes may be raised up to 2^31 - 1.
+struct ModelLimits {
+  uint64_t header_bytes = uint64_t{64} << 20;  // the copies made of a header never exceed its size
+  uint64_t tensors = 1000000;
+  uint64_t vocab_size = uint64_t{1} << 24;
+  // Packed copies of weights, the state of one session and the working rows of the default Executor
+  // together, mapped pages and the header's copies not counted; 0: no limit.
+  uint64_t memory_bytes = 0;
+};
+
 struct OpenOptions {
   ExecutorOptions executor;  // of the model's default Executor
+  ModelLimits limits;
   const char* isa =
       nullptr;  // "scalar", "avx2", "avx512", "neon"; null: MOKA_ISA, else the best here
   // Reads all of the file and compares it with its checksums before anything of it is used: kCorrupt.
@@ -116,7 +130,8 @@ class Executor {
 class Model {
  public:
   // Maps and checks the file, packs its weights, makes the default Executor.
-  // kNotFound, kIo, kCorrupt, kVersion, kUnsupported (the message names the member), kOutOfMemory.
+  // kNotFound, kIo, kCorrupt, kVersion, kUnsupported (the message names the member), kOutOfMemory,
+  // kOutOfRange (the message names the limit).
   static Result<Model> open(const std::string& path, const OpenOptions& options = {});
   // The same from memory, which must outlive the Model and be 64-byte aligned.
   static Result<Model> open_memory(Span<const uint8_t> bytes, const OpenOptions& options = {});

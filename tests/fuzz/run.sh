@@ -1,0 +1,76 @@
+#!/usr/bin/env bash
+# Builds the fuzz targets and runs them all, one after the other.
+#
+#   tests/fuzz/run.sh [--seconds N | --runs N] [--only NAME,...] [--corpus DIR] [--build DIR]
+#
+# --seconds is the time of all targets together (60), --runs the executions of each. Inputs that reach
+# something new are kept in DIR/NAME (build/fuzz-corpus) for the next time; it begins with the seeds of
+# seeds.py and with tests/data/fuzz. Prints executions, coverage and corpus of each target. A target
+# that ends the process fails the run and leaves its input as DIR/NAME-crash-*: minimise it
+# (NAME -minimize_crash=1 -runs=100000 FILE), put it into tests/data/fuzz/NAME/, fix what it shows.
+# Needs clang with libFuzzer.
+set -euo pipefail
+project=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
+seconds=60 runs='' only='' corpus=$project/build/fuzz-corpus build=$project/build/fuzz
+while (($# > 0)); do
+  case $1 in
+    --seconds | --runs | --only | --corpus | --build)
+      (($# >= 2)) || { echo "$1 needs a value" >&2; exit 2; }
+      declare "${1#--}=$2"
+      shift 2
+      ;;
+    *)
+      sed -n '2,/^set/s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" >&2
+      exit 2
+      ;;
+  esac
+done
+
+cd "$project"
+if [[ ! -f $build/build.ninja ]]; then
+  cmake --preset fuzz -B "$build" >/dev/null
+fi
+cmake --build "$build" --target fuzz_programs >/dev/null
+mkdir -p "$corpus"
+python3 tests/fuzz/seeds.py "$corpus/seeds"
+
+targets=()
+for source in tests/fuzz/*_fuzz.cc; do
+  name=$(basename "$source" .cc)
+  if [[ -z $only || ",$only," == *",$name,"* ]]; then targets+=("$name"); fi
+done
+((${#targets[@]} > 0)) || { echo "--only $only names no target" >&2; exit 2; }
+if [[ -n $runs ]]; then
+  limit=(-runs="$runs")
+else
+  each=$((seconds / ${#targets[@]}))
+  limit=(-max_total_time=$((each > 0 ? each : 1)))
+fi
+
+failed=0
+printf '%-18s %12s %8s %9s %8s %9s\n' target executions per-s coverage corpus seconds
+for name in "${targets[@]}"; do
+  mkdir -p "$corpus/$name" "$corpus/seeds/$name" "tests/data/fuzz"
+  kept=()
+  if [[ -d tests/data/fuzz/$name ]]; then kept=("tests/data/fuzz/$name"); fi
+  log=$corpus/$name.log
+  began=$SECONDS
+  status=0
+  # Leaks are looked for at the end only: after every input they cost more than they find.
+  "$build/tests/$name" "${limit[@]}" -max_len=4096 -timeout=10 -rss_limit_mb=2048 \
+    -print_final_stats=1 -artifact_prefix="$corpus/$name-" \
+    "$corpus/$name" "$corpus/seeds/$name" "${kept[@]}" >"$log" 2>&1 || status=$?
+  executions=$(sed -n 's/^stat::number_of_executed_units: *//p' "$log")
+  rate=$(sed -n 's/^stat::average_exec_per_sec: *//p' "$log")
+  line=$(grep -E '^#[0-9]+.*cov: ' "$log" | tail -1 || true)
+  coverage=$(sed -n 's/.*cov: \([0-9]*\).*/\1/p' <<<"$line")
+  inputs=$(sed -n 's/.*corp: \([0-9]*\).*/\1/p' <<<"$line")
+  printf '%-18s %12s %8s %9s %8s %9s\n' "$name" "${executions:-?}" "${rate:-?}" \
+    "${coverage:-?}" "${inputs:-?}" $((SECONDS - began))
+  if ((status != 0)); then
+    failed=1
+    echo "  $name ended with status $status; the end of $log:"
+    tail -25 "$log" | sed 's/^/  /'
+  fi
+done
+exit $failed
