@@ -10,6 +10,7 @@
 #include "converter/conversion.h"
 #include "converter/evaluate.h"
 #include "converter/file.h"
+#include "converter/snapshot.h"
 #include "converter/tensor_stream.h"
 #include "converter/test_vector.h"
 #include "converter/writer.h"
@@ -63,17 +64,18 @@ class Converter {
     report_.parameters = metadata().parameters;
     report_.source_bytes = conversion_.source_bytes;
     MOKA_RETURN_IF_ERROR(check_language());
+    MOKA_RETURN_IF_ERROR(find_snapshots());
     run_test_vector_ = wants_test_vector();
     if (options_.weights == WeightType::kAuto) {
       MOKA_RETURN_IF_ERROR(write_chosen());
     } else if (options_.check_text.empty() && !run_test_vector_) {
       WriteOptions write = write_options("weights");
       write.replace = options_.force;
-      MOKA_RETURN_IF_ERROR(
-          write_weights(conversion_.layout, options_.output, write, &report_.tensors));
+      MOKA_RETURN_IF_ERROR(write_weights(conversion_.layout, target(), write, &report_.tensors));
     } else {
       MOKA_RETURN_IF_ERROR(write_and_run());
     }
+    if (unfinished_) MOKA_RETURN_IF_ERROR(rebuild_snapshots());
     report_.notes = conversion_.notes;
     MOKA_ASSIGN_OR_RETURN(const InputFile written, InputFile::open(options_.output));
     report_.file_bytes = written.size();
@@ -147,6 +149,51 @@ class Converter {
     return false;
   }
 
+  // Of the output that will be replaced. They belong to its weights, so they are made anew; whether
+  // their texts can be read is found out before the work begins.
+  Status find_snapshots() {
+    if (!options_.force || !path_exists(options_.output)) return Status();
+    const Result<LoadedModel> old = load_model_file(options_.output);
+    if (!old.ok()) {
+      conversion_.notes.push_back(
+          "the old output is no model that can be read, so it is replaced without looking for "
+          "prefix snapshots: " +
+          old.status().message());
+      return Status();
+    }
+    for (const PrefixSnapshot& snapshot : old.value().spec.prefix_snapshots) {
+      snapshots_.push_back({snapshot.name, snapshot.text});
+    }
+    if (snapshots_.empty()) return Status();
+    unfinished_.emplace(options_.output);
+    return of_old_output(check_snapshot_texts(conversion_.layout.spec, snapshots_));
+  }
+
+  Status of_old_output(const Status& status) const {
+    if (status.ok() || status.code() == StatusCode::kCancelled) return status;
+    return Status(status.code(), status.message() + "; it is in the old " + options_.output +
+                                     ": remove it there (moka snapshot remove), or write to "
+                                     "another file");
+  }
+
+  // Where the finished model goes; with snapshots to come, beside the output.
+  const std::string& target() const { return unfinished_ ? unfinished_->path() : options_.output; }
+
+  Status rebuild_snapshots() {
+    SnapshotOptions how;
+    how.threads = options_.threads;
+    how.progress = [this](uint64_t done, uint64_t total) {
+      return progress_.tell("snapshots", done, total, "tokens");
+    };
+    MOKA_RETURN_IF_ERROR(
+        of_old_output(write_with_snapshots(unfinished_->path(), snapshots_, options_.output, how)));
+    std::string names;
+    for (const SnapshotText& text : snapshots_) names += (names.empty() ? "" : ", ") + text.name;
+    conversion_.notes.push_back(
+        "prefix snapshots of the old output were made anew with the new weights: " + names);
+    return Status();
+  }
+
   Status hash_sources() {
     uint64_t total = 0, before = 0;
     for (const std::string& path : conversion_.files) {
@@ -200,7 +247,7 @@ class Converter {
     spec.test_vector = report_.test_vector;
     WriteOptions write = write_options("finishing");
     write.replace = options_.force;
-    return write_model(options_.output, spec, write, [&](size_t index, TensorSink& sink) {
+    return write_model(target(), spec, write, [&](size_t index, TensorSink& sink) {
       return send_mapped(home(spec.tensors[index]), spec.tensors[index], sink);
     });
   }
@@ -348,6 +395,8 @@ class Converter {
   Conversion conversion_;
   ConvertReport report_;
   bool run_test_vector_ = false;
+  std::vector<SnapshotText> snapshots_;    // of the old output
+  std::optional<ScratchPath> unfinished_;  // the model without them, when there are some
 };
 
 }  // namespace

@@ -27,7 +27,8 @@ namespace moka {
 
 // What a conversion is doing. `total` is 0 where it is not known.
 struct ConvertProgress {
-  // "reading", "weights", "float32 copy", "measuring", "test vector", "finishing"; with kAuto also
+  // "reading", "weights", "float32 copy", "measuring", "test vector", "finishing", and "snapshots" where
+  // the old output had some; with kAuto also
   // "int8 copy", "trying int4", "choosing"
   const char* stage = "";
   uint64_t done = 0;
@@ -133,6 +134,8 @@ Result<ConversionPlan> plan_conversion(const ConvertOptions& options);
 // Errors as plan_conversion; also kFailedPrecondition when the output exists without `force`,
 // kCorrupt for a weight that is NaN or infinite, kOutOfRange for one beyond float16 with kF16 and for
 // a max_kl that int8 does not hold with kAuto, kCancelled. On failure there is no output, and an older one is untouched.
+// Prefix snapshots of an output that is replaced are made anew from their texts with the new weights;
+// one that cannot be is an error that names it.
 Result<ConvertReport> convert(const ConvertOptions& options);
 
 // For people (a table, ends with a newline) and for programs (one JSON document).

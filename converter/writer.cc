@@ -213,24 +213,6 @@ Status write_to(Output* output, const ModelSpec& spec, const std::string& where,
   return output->overwrite_start(header.data(), header.size());
 }
 
-// The layout of a file that was loaded.
-DataLayout layout_of(const LoadedModel& model) {
-  const uint8_t* data = model.bytes.data() + model.data_start;
-  const auto offset = [data](const void* p) {
-    return p == nullptr ? 0 : static_cast<uint64_t>(static_cast<const uint8_t*>(p) - data);
-  };
-  DataLayout layout;
-  for (const Tensor& tensor : model.spec.tensors) {
-    layout.tensors.push_back({offset(tensor.data), offset(tensor.scales)});
-  }
-  for (const PrefixSnapshot& snapshot : model.spec.prefix_snapshots) {
-    layout.snapshots.push_back(offset(snapshot.data));
-  }
-  layout.sections = model.sections;
-  layout.data_size = model.data_size;
-  return layout;
-}
-
 }  // namespace
 
 Status write_model(const std::string& path, const ModelSpec& spec, const WriteOptions& options,
@@ -250,6 +232,8 @@ Status replace_header(const std::string& path, const Metadata& metadata,
   MOKA_RETURN_IF_ERROR(verify_data(model, path));
   model.spec.metadata = metadata;
   model.spec.test_vector = test_vector;
+  // Another description, another file; but states in the file name the fingerprint that they knew.
+  if (model.spec.prefix_snapshots.empty()) model.spec.fingerprint = 0;
   MOKA_RETURN_IF_ERROR(check_spec(model.spec, path));
   MOKA_ASSIGN_OR_RETURN(const std::vector<uint8_t> header,
                         build_header(model.spec, layout_of(model), path));

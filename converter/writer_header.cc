@@ -325,7 +325,10 @@ Span<const uint8_t> HeaderBuilder::build() {
       tables<fb::PrefixSnapshot>(spec_.prefix_snapshots, [&](const PrefixSnapshot& s, size_t i) {
         const auto name = text(s.name);
         const auto prefix = text(s.text);
-        return fb::CreatePrefixSnapshot(b_, name, prefix, s.position, layout_.snapshots[i], s.size);
+        const auto tokens = ids(s.tokens);
+        const auto isa = text(s.isa);
+        return fb::CreatePrefixSnapshot(b_, name, prefix, s.position, layout_.snapshots[i], s.size,
+                                        tokens, s.weights, s.chunk, isa);
       });
   const auto sections = tables<fb::Section>(layout_.sections, [&](const Section& s, size_t) {
     const auto key = text(s.key);
@@ -338,10 +341,11 @@ Span<const uint8_t> HeaderBuilder::build() {
     const auto memory_norm = norm(spec_.memory->final_norm);
     memory = fb::CreateMemoryEncoder(b_, memory_blocks, memory_norm);
   }
-  const auto model = fb::CreateModel(
-      b_, kFormatVersion, features, spec_.width, union_type<fb::Input>(spec_.input), input,
-      positions, blocks, final_norm, union_type<fb::Head>(spec_.head), head, tensors,
-      tokenizer_table, metadata_table, vector, snapshots, sections, layout_.data_size, memory);
+  const auto model =
+      fb::CreateModel(b_, kFormatVersion, features, spec_.width, union_type<fb::Input>(spec_.input),
+                      input, positions, blocks, final_norm, union_type<fb::Head>(spec_.head), head,
+                      tensors, tokenizer_table, metadata_table, vector, snapshots, sections,
+                      layout_.data_size, memory, spec_.fingerprint);
   fb::FinishSizePrefixedModelBuffer(b_, model);
   return {b_.GetBufferPointer(), b_.GetSize()};
 }
@@ -371,7 +375,7 @@ uint64_t least_header_bytes(const ModelSpec& spec) {
   for (const KeyValue& entry : m.extra) total += kTable + entry.key.size() + entry.value.size();
   for (const SourceFile& file : m.source_files) total += kTable + file.name.size();
   for (const PrefixSnapshot& snapshot : spec.prefix_snapshots)
-    total += kTable + snapshot.text.size();
+    total += kTable + snapshot.text.size() + 4 * snapshot.tokens.size();
   if (spec.test_vector) {
     total += 4 * (spec.test_vector->prompt.size() + spec.test_vector->expected.size());
   }

@@ -28,6 +28,9 @@ struct DataLayout {
 // The sections' checksums are 0.
 DataLayout plan_layout(const ModelSpec& spec);
 
+// Where things lie in a file that was loaded.
+DataLayout layout_of(const LoadedModel& model);
+
 // Everything before the data section: size prefix, FlatBuffer, checksum, zeros up to the page. The
 // size depends on the spec only, not on offsets and checksums. kOutOfRange beyond kMaxHeaderBytes.
 Result<std::vector<uint8_t>> build_header(const ModelSpec& spec, const DataLayout& layout,

@@ -37,4 +37,21 @@ DataLayout plan_layout(const ModelSpec& spec) {
   return layout;
 }
 
+DataLayout layout_of(const LoadedModel& model) {
+  const uint8_t* data = model.bytes.data() + model.data_start;
+  const auto offset = [data](const void* p) {
+    return p == nullptr ? 0 : static_cast<uint64_t>(static_cast<const uint8_t*>(p) - data);
+  };
+  DataLayout layout;
+  for (const Tensor& tensor : model.spec.tensors) {
+    layout.tensors.push_back({offset(tensor.data), offset(tensor.scales)});
+  }
+  for (const PrefixSnapshot& snapshot : model.spec.prefix_snapshots) {
+    layout.snapshots.push_back(offset(snapshot.data));
+  }
+  layout.sections = model.sections;
+  layout.data_size = model.data_size;
+  return layout;
+}
+
 }  // namespace moka

@@ -9,6 +9,7 @@
 #include "runtime/chat_format.h"
 #include "runtime/chat_impl.h"
 #include "runtime/file_map.h"
+#include "runtime/snapshots.h"
 
 namespace moka {
 namespace {
@@ -107,8 +108,29 @@ Result<std::unique_ptr<ChatImpl>> ChatImpl::create(const Model& model, const Cha
   const Executor& executor = options.executor == nullptr ? model.executor() : *options.executor;
   MOKA_ASSIGN_OR_RETURN(Session session, model.new_session(executor));
   MOKA_ASSIGN_OR_RETURN(Session spare, model.new_session(executor));
-  return std::unique_ptr<ChatImpl>(
+  std::unique_ptr<ChatImpl> chat(
       new ChatImpl(model, options, std::move(session), std::move(spare), std::move(sampler)));
+  if (!options.from.empty()) MOKA_RETURN_IF_ERROR(chat->begin_from(options.from));
+  return chat;
+}
+
+Status ChatImpl::begin_from(const std::string& snapshot) {
+  MOKA_RETURN_IF_ERROR(session.restore_snapshot(snapshot));
+  options.from = snapshot;
+  tree.set_root(session.position());
+  return Status();
+}
+
+Status ChatImpl::go_to_start() {
+  if (!options.from.empty()) return session.restore_snapshot(options.from);
+  session.reset();
+  return Status();
+}
+
+Span<const TokenId> ChatImpl::prefix() const {
+  const PrefixSnapshot* snapshot =
+      options.from.empty() ? nullptr : find_snapshot(model.spec(), options.from);
+  return snapshot == nullptr ? Span<const TokenId>() : Span<const TokenId>(snapshot->tokens);
 }
 
 const TurnFormat& ChatImpl::format_of(Role role) const {
@@ -126,7 +148,7 @@ Status ChatImpl::check_turn(TurnId turn) const {
 
 Status ChatImpl::frame(TurnId after, Role role, std::vector<TokenId>* head,
                        std::vector<TokenId>* tail) const {
-  if (after == kStartOfChat && begin >= 0) head->push_back(begin);
+  if (after == kStartOfChat && begin >= 0 && options.from.empty()) head->push_back(begin);
   const TurnFormat& format = format_of(role);
   const auto encode = [this](const char* name, const std::string& text,
                              std::vector<TokenId>* tokens) {
@@ -328,6 +350,7 @@ uint64_t Chat::kept_state_bytes() const { return impl_->kept.bytes(); }
 void Chat::cancel() noexcept { impl_->cancelled.store(true); }
 Span<const float> Chat::logits() const { return impl_->session.logits(); }
 const SamplerOptions& Chat::sampling() const { return impl_->sampler.options(); }
+const std::string& Chat::from() const { return impl_->options.from; }
 const Model& Chat::model() const { return impl_->model; }
 
 }  // namespace moka

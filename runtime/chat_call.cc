@@ -105,7 +105,7 @@ Status ChatCall::read_again(TurnId from, TurnId turn) {
 Status ChatCall::go_to(TurnId turn) {
   for (TurnId from = turn;; from = chat_->tree.parent(from)) {
     if (from == kStartOfChat) {
-      chat_->session.reset();
+      MOKA_RETURN_IF_ERROR(chat_->go_to_start());
     } else if (from != start_) {
       if (!chat_->kept.has(from)) continue;
       const Status status = chat_->kept.restore(from, chat_->tree.position(from), &chat_->session);

@@ -6,6 +6,7 @@
 #include "runtime/chat_format.h"
 #include "runtime/chat_impl.h"
 #include "runtime/checksum.h"
+#include "runtime/snapshots.h"
 
 namespace moka {
 namespace {
@@ -100,12 +101,16 @@ Result<std::vector<uint8_t>> ChatImpl::save() const {
 
   Writer out;
   out.raw(kChatMagic, sizeof(kChatMagic));
-  out.number(kChatVersion);
+  out.number(options.from.empty() ? kChatVersion : kChatVersionWithPrefix);
   const size_t length_at = out.bytes().size();
   out.number(uint64_t{0});
   out.number(model.info().fingerprint);
   out.text(std::string_view(model.info().name).substr(0, kMaxNameBytes));
   out.text(options.format.id);
+  if (!options.from.empty()) {
+    out.text(options.from);
+    out.number(snapshot_check(prefix()));
+  }
   write_sampler(sampler, &out);
   write_tree(tree, &out);
   out.number(static_cast<uint32_t>(states.size()));

@@ -2,6 +2,7 @@
 //
 //   head   "MOKACHAT"  u32 version  u64 bytes of the head, its checksum included
 //          u64 fingerprint of the model  text name of the model  text template id
+//          version 2: text name of the prefix snapshot  u64 snapshot_check() of its tokens
 //          f32 temperature  u32 top_k  f32 top_p  f32 min_p  f32 repeat_penalty  u32 repeat_window
 //          u64 seed  u32 biases, each i32 token, f32 bias
 //          u32 length and bytes of Sampler::save(): the generator and recent tokens
@@ -17,7 +18,8 @@
 // Bytes of an incomplete character at the end of a turn are not written: they are the end of its
 // tokens. Checksums find damage, not malice, so everything else is checked as well.
 //
-// Another layout gets another version; readers know one.
+// Another layout gets another version. Version 2 is that of chats that began from a prefix snapshot,
+// all others are version 1; readers know both.
 #ifndef MOKA_RUNTIME_CHAT_FORMAT_H_
 #define MOKA_RUNTIME_CHAT_FORMAT_H_
 
@@ -28,6 +30,7 @@ namespace moka {
 
 constexpr char kChatMagic[8] = {'M', 'O', 'K', 'A', 'C', 'H', 'A', 'T'};
 constexpr uint32_t kChatVersion = 1;
+constexpr uint32_t kChatVersionWithPrefix = 2;
 constexpr size_t kChatChecksumBytes = 8;
 constexpr uint32_t kMaxSavedStates = 4096;     // beside the current one
 constexpr size_t kMaxNameBytes = 1024;         // of the model, for messages

@@ -34,16 +34,23 @@ class ChatImpl {
   // kNotFound unless the turn, or the start, is there.
   Status check_turn(TurnId turn) const;
 
+  // Makes the start of the chat, which has no turns, that behind a prefix snapshot of the model.
+  Status begin_from(const std::string& snapshot);
+  // Brings the session to the start.
+  Status go_to_start();
+  // The tokens that were read before the first turn.
+  Span<const TokenId> prefix() const;
+
   Result<std::vector<uint8_t>> save() const;  // chat_file.cc
   // chat_parse.cc: into a chat that has just been created. An error leaves it unusable.
   Status parse(Span<const uint8_t> bytes);
 
   Model model;
-  ChatOptions options;
-  uint32_t chunk;   // steps of the executor
-  TokenId begin;    // what a text begins with; -1: nothing
-  Session session;  // at the end of the current turn, between calls
-  Session spare;    // where the running call began
+  ChatOptions options;  // of `from`: what the chat began from, given or not
+  uint32_t chunk;       // steps of the executor
+  TokenId begin;        // what a text begins with; -1: nothing
+  Session session;      // at the end of the current turn, between calls
+  Session spare;        // where the running call began
   Sampler sampler;
   ChatTree tree;
   KeptStates kept;

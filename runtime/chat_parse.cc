@@ -11,6 +11,7 @@
 #include "runtime/chat_format.h"
 #include "runtime/chat_impl.h"
 #include "runtime/checksum.h"
+#include "runtime/snapshots.h"
 
 namespace moka {
 namespace {
@@ -95,10 +96,11 @@ Result<Span<const uint8_t>> check_head(Span<const uint8_t> bytes) {
     return corrupt("does not begin with MOKACHAT");
   }
   const uint64_t version = number_at(bytes.data() + 8, 4);
-  if (version != kChatVersion) {
+  if (version != kChatVersion && version != kChatVersionWithPrefix) {
     return Status(StatusCode::kVersion, "saved chat: version " + std::to_string(version) +
-                                            ", this library reads version " +
-                                            std::to_string(kChatVersion));
+                                            ", this library reads versions " +
+                                            std::to_string(kChatVersion) + " and " +
+                                            std::to_string(kChatVersionWithPrefix));
   }
   const uint64_t length = number_at(bytes.data() + 12, 8);
   if (length > bytes.size() || length < kChatFixedBytes + kChatChecksumBytes) {
@@ -131,6 +133,33 @@ Status check_origin(const ChatImpl& chat, Reader* in) {
                                                        "' was given");
   }
   return Status();
+}
+
+// What it began from: it goes on only behind the very tokens.
+Status parse_prefix(bool has_prefix, ChatImpl* chat, Reader* in) {
+  const std::string given = chat->options.from;
+  const std::string name = has_prefix ? in->text() : std::string();
+  const auto check = has_prefix ? in->number<uint64_t>() : 0;
+  if (!in->ok()) return corrupt("its head ends too soon");
+  if (has_prefix) {
+    const std::string wrong = snapshot_name_error(name);
+    if (!wrong.empty()) return corrupt("its prefix snapshot: " + wrong);
+  }
+  if (!given.empty() && given != name) {
+    return Status(StatusCode::kFailedPrecondition,
+                  "saved chat: it begins from " +
+                      (has_prefix ? "the prefix snapshot '" + name + "'" : std::string("nothing")) +
+                      ", and '" + given + "' was given");
+  }
+  if (!has_prefix) return Status();
+  if (given.empty()) {
+    const Status begun = chat->begin_from(name);
+    if (!begun.ok()) return Status(begun.code(), "saved chat: " + begun.message());
+  }
+  if (snapshot_check(chat->prefix()) == check) return Status();
+  return Status(StatusCode::kFailedPrecondition,
+                "saved chat: it begins from the prefix snapshot '" + name +
+                    "', which has other tokens in this model file");
 }
 
 Result<Sampler> parse_sampler(uint32_t vocab_size, Reader* in) {
@@ -293,6 +322,8 @@ Status ChatImpl::parse(Span<const uint8_t> bytes) {
   MOKA_ASSIGN_OR_RETURN(const Span<const uint8_t> head, check_head(bytes));
   Reader in(head.data(), head.size());
   MOKA_RETURN_IF_ERROR(check_origin(*this, &in));
+  const bool has_prefix = number_at(bytes.data() + 8, 4) == kChatVersionWithPrefix;
+  MOKA_RETURN_IF_ERROR(parse_prefix(has_prefix, this, &in));
   MOKA_ASSIGN_OR_RETURN(sampler, parse_sampler(model.info().outputs, &in));
   MOKA_RETURN_IF_ERROR(parse_tree(model.info(), &in, &tree));
   const size_t head_bytes = kChatFixedBytes + head.size() + kChatChecksumBytes;
@@ -316,7 +347,7 @@ Status ChatImpl::parse(Span<const uint8_t> bytes) {
     // Another Moka kept states differently. The tokens are here, so nothing is lost but time.
     const TurnId turn = tree.current();
     tree.set_current(kStartOfChat);
-    session.reset();
+    MOKA_RETURN_IF_ERROR(go_to_start());
     return go(turn).status();
   }
   const StatusCode code =

@@ -13,7 +13,7 @@ const Turn* ChatTree::find(TurnId id) const {
 
 uint64_t ChatTree::position(TurnId id) const {
   const Turn* turn = find(id);
-  return turn == nullptr ? 0 : turn->position;
+  return turn == nullptr ? root_ : turn->position;
 }
 
 TurnId ChatTree::parent(TurnId id) const {

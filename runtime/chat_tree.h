@@ -2,7 +2,8 @@
 //
 // I1  ids rise in turns(), and a parent's id is below its child's: there are no cycles.
 // I2  every parent is in the tree or is kStartOfChat; so is the current turn.
-// I3  a turn's position is its parent's plus its own tokens.
+// I3  a turn's position is its parent's plus its own tokens; that of the start is 0, or behind the
+//     prefix that the chat began from.
 #ifndef MOKA_RUNTIME_CHAT_TREE_H_
 #define MOKA_RUNTIME_CHAT_TREE_H_
 
@@ -34,6 +35,8 @@ class ChatTree {
   void add(Turn turn);
   void set_current(TurnId id) { current_ = id; }
   void set_next_id(TurnId id) { next_id_ = id; }
+  // Tokens that are read before the first turn; set while there are no turns.
+  void set_root(uint64_t position) { root_ = position; }
 
   // The turn and all behind it, by rising id.
   std::vector<TurnId> family(TurnId id) const;
@@ -43,6 +46,7 @@ class ChatTree {
   std::vector<Turn> turns_;
   TurnId current_ = kStartOfChat;
   TurnId next_id_ = 1;
+  uint64_t root_ = 0;
 };
 
 }  // namespace moka

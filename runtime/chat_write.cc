@@ -141,6 +141,9 @@ void ChatImpl::tell_recent(TurnId after, const std::vector<TokenId>& head, Sampl
     recent.insert(recent.end(), tokens.rbegin(),
                   tokens.rbegin() + static_cast<std::ptrdiff_t>(count));
   }
+  const Span<const TokenId> first = prefix();
+  for (size_t i = first.size(); i > 0 && recent.size() < window; --i)
+    recent.push_back(first[i - 1]);
   for (auto token = recent.rbegin(); token != recent.rend(); ++token) drawing->accept(*token);
 }
 
@@ -154,7 +157,7 @@ Result<ChatStep> ChatImpl::write(TurnId after, const GenerateOptions& how) {
   Turn turn;
   std::vector<TokenId> tail;
   MOKA_RETURN_IF_ERROR(frame(after, Role::kModel, &turn.tokens, &tail));
-  if (after == kStartOfChat && turn.tokens.empty()) {
+  if (tree.position(after) == 0 && turn.tokens.empty()) {
     return Status(StatusCode::kFailedPrecondition,
                   "nothing was read yet, and this model has no token that begins a text: append() "
                   "comes first");

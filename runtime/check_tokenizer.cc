@@ -2,10 +2,13 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <set>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "runtime/features.h"
+#include "runtime/snapshots.h"
 #include "runtime/spec_checker.h"
 
 namespace moka {
@@ -214,11 +217,31 @@ Status SpecChecker::check_metadata() {
 }
 
 Status SpecChecker::check_snapshots() {
+  std::set<std::string_view> names;
+  MOKA_RETURN_IF_ERROR(
+      range("the number of prefix snapshots", spec_.prefix_snapshots.size(), 0, kMaxLayers));
   for (size_t i = 0; i < spec_.prefix_snapshots.size(); ++i) {
     const PrefixSnapshot& snapshot = spec_.prefix_snapshots[i];
     place_ = "prefix snapshot " + std::to_string(i);
-    MOKA_RETURN_IF_ERROR(check_name(snapshot.name));
+    const std::string wrong = snapshot_name_error(snapshot.name);
+    MOKA_RETURN_IF_ERROR(require(wrong.empty(), wrong));
     MOKA_RETURN_IF_ERROR(require(snapshot.size != 0, "it has no bytes"));
+    place_ = "prefix snapshot '" + snapshot.name + "'";
+    MOKA_RETURN_IF_ERROR(require(names.insert(snapshot.name).second, "the name is there twice"));
+    MOKA_RETURN_IF_ERROR(range("length of the text", snapshot.text.size(), 0, kMaxTextBytes));
+    if (!snapshot.isa.empty()) {
+      const std::string wrong_isa = snapshot_name_error(snapshot.isa);
+      MOKA_RETURN_IF_ERROR(require(wrong_isa.empty(), "isa: " + wrong_isa));
+    }
+    MOKA_RETURN_IF_ERROR(range("chunk", snapshot.chunk, 0, kMaxWidth));
+    if (snapshot.tokens.empty()) continue;
+    MOKA_RETURN_IF_ERROR(require(snapshot.tokens.size() == snapshot.position,
+                                 "it is at position " + std::to_string(snapshot.position) +
+                                     " and has " + std::to_string(snapshot.tokens.size()) +
+                                     " tokens"));
+    MOKA_RETURN_IF_ERROR(
+        require(vocab_size() != 0, "it has tokens, but the model does not read any"));
+    MOKA_RETURN_IF_ERROR(check_token_ids("tokens", snapshot.tokens));
   }
   return Status();
 }

@@ -164,7 +164,7 @@ Result<LoadedModel> load_checked(Span<const uint8_t> bytes, const std::string& w
       check_limit(where, "tensors", root->tensors()->size(), limits.tensors, "tensors"));
   LoadedModel model;
   model.bytes = bytes;
-  model.fingerprint = read_u64(header.end());
+  model.fingerprint = root->fingerprint() != 0 ? root->fingerprint() : read_u64(header.end());
   model.format_version = root->format_version();
   MOKA_RETURN_IF_ERROR(
       find_data(bytes, header.size() + kChecksumBytes, root->data_size(), where, &model));

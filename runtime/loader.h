@@ -38,8 +38,10 @@ struct Section {
 };
 
 struct LoadedModel {
-  ModelSpec spec;            // its tensors point into `bytes`
-  uint64_t fingerprint = 0;  // XXH3-64 of the header, which holds the checksums of the data
+  ModelSpec spec;  // its tensors point into `bytes`
+  // XXH3-64 of the header, which holds the checksums of the data; or what the header says it was
+  // before snapshots were added or removed. A name, not a proof: anyone can write one into a header.
+  uint64_t fingerprint = 0;
   uint32_t format_version = 0;
   std::vector<Section> sections;  // by offset
   uint64_t data_start = 0;        // where the data section begins in the file

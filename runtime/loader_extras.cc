@@ -42,11 +42,12 @@ std::vector<std::string> HeaderReader::texts(
   return result;
 }
 
-std::vector<TokenId> HeaderReader::token_ids(const flatbuffers::Vector<uint32_t>* values) {
+std::vector<TokenId> HeaderReader::token_ids(const char* what,
+                                             const flatbuffers::Vector<uint32_t>* values) {
   std::vector<TokenId> result;
   for (const uint32_t id : numbers(values)) {
     if (id > static_cast<uint32_t>(std::numeric_limits<TokenId>::max())) {
-      fail("the test vector has token id " + std::to_string(id));
+      fail(std::string("the ") + what + " has token id " + std::to_string(id));
       break;
     }
     result.push_back(static_cast<TokenId>(id));

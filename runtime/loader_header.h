@@ -68,7 +68,7 @@ class HeaderReader {
     std::memcpy(result.data(), values->data(), result.size() * sizeof(T));
     return result;
   }
-  std::vector<TokenId> token_ids(const flatbuffers::Vector<uint32_t>* values);
+  std::vector<TokenId> token_ids(const char* what, const flatbuffers::Vector<uint32_t>* values);
 
   // loader_model.cc
   Input input(const fb::Model& header);

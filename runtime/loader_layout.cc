@@ -123,6 +123,13 @@ void HeaderReader::read_snapshots(const fb::Model& header, Span<const uint8_t> d
     snapshot.text = text(entry->text());
     snapshot.position = entry->position();
     snapshot.size = entry->size();
+    snapshot.tokens = token_ids("prefix snapshot", entry->tokens());
+    snapshot.weights = entry->weights();
+    snapshot.chunk = entry->chunk();
+    snapshot.isa = text(entry->isa());
+    for (const Section& section : sections_) {
+      if (section.kind == SectionKind::kWeights) snapshot.stale = section.xxh3 != snapshot.weights;
+    }
     if (!status_.ok()) return;
     snapshot.data = locate("prefix snapshot '" + snapshot.name + "'", SectionKind::kSnapshots,
                            entry->offset(), snapshot.size, data);

@@ -39,9 +39,10 @@ void HeaderReader::read(const fb::Model& header, Span<const uint8_t> data, Loade
   spec.metadata = metadata(header.metadata());
   if (const fb::TestVector* vector = header.test_vector()) {
     spec.test_vector.emplace();
-    spec.test_vector->prompt = token_ids(vector->prompt());
-    spec.test_vector->expected = token_ids(vector->expected());
+    spec.test_vector->prompt = token_ids("test vector", vector->prompt());
+    spec.test_vector->expected = token_ids("test vector", vector->expected());
   }
+  spec.fingerprint = header.fingerprint();
   if (status_.ok()) read_sections(header, model);
   if (status_.ok()) read_tensors(header, data, model);
   if (status_.ok()) read_snapshots(header, data, model);

@@ -94,6 +94,9 @@ void fill_info(ModelData* data) {
   info.state_bytes = data->plan.state_floats * sizeof(float);
   info.position_limit = data->plan.position_limit;
   info.isa = data->kernels->name;
+  for (const PrefixSnapshot& snapshot : spec.prefix_snapshots) {
+    info.snapshots.push_back({snapshot.name, snapshot.position, snapshot.size});
+  }
   if (spec.metadata.sampling.has_value()) info.sampling = *spec.metadata.sampling;
 }
 
@@ -237,6 +240,16 @@ Result<Session> Model::new_session(const Executor& executor) const {
     reset_state(data_->plan, impl->state.data());
     return Session(std::move(impl));
   });
+}
+
+Result<Session> Model::new_session_from(std::string_view snapshot) const {
+  return new_session_from(snapshot, executor_);
+}
+
+Result<Session> Model::new_session_from(std::string_view snapshot, const Executor& executor) const {
+  MOKA_ASSIGN_OR_RETURN(Session session, new_session(executor));
+  MOKA_RETURN_IF_ERROR(session.restore_snapshot(snapshot));
+  return session;
 }
 
 size_t Executor::scratch_bytes() const { return impl_->forward().scratch_bytes(); }

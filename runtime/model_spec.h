@@ -327,11 +327,17 @@ struct Metadata {
 struct TestVector {
   std::vector<TokenId> prompt, expected;
 };
+// The state of a session behind a fixed prefix, shipped with the model.
 struct PrefixSnapshot {
   std::string name, text;
   uint64_t position = 0;
-  const void* data = nullptr;
+  const void* data = nullptr;  // Session::save()
   uint64_t size = 0;
+  std::vector<TokenId> tokens = {};  // `position` of them; none: it can be listed, not used
+  uint64_t weights = 0;              // XXH3-64 of the weights section that it was made with
+  uint32_t chunk = 0;                // tokens that were read at once
+  std::string isa = {};              // kernel table that read them
+  bool stale = false;                // the loader's word: the file has other weights; not in files
 };
 
 struct ModelSpec {
@@ -348,6 +354,7 @@ struct ModelSpec {
   Metadata metadata;
   std::optional<TestVector> test_vector;
   std::vector<PrefixSnapshot> prefix_snapshots;
+  uint64_t fingerprint = 0;  // kept from before snapshots were changed; 0: the header's checksum
 
   const Tensor* tensor(TensorIndex index) const {
     return index >= 0 && static_cast<size_t>(index) < tensors.size()

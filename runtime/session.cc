@@ -10,6 +10,8 @@
 #include "runtime/executor.h"
 #include "runtime/file_map.h"
 #include "runtime/guard.h"
+#include "runtime/model_data.h"
+#include "runtime/snapshots.h"
 #include "runtime/state.h"
 
 namespace moka {
@@ -55,6 +57,20 @@ Status append_memory_steps(SessionImpl& session, const Steps& steps) {
   MOKA_RETURN_IF_ERROR(check_positions(info, session.memory, steps.count));
   if (steps.count == 0) return Status();
   return session.executor->append_memory(session, steps);
+}
+
+// `record` says where the bytes have to be; that they are of the session's model is added here.
+Status restore_record(SessionImpl& session, Span<const uint8_t> bytes, SessionRecord record) {
+  record.fingerprint = session.model.info().fingerprint;
+  MOKA_RETURN_IF_ERROR(restore_state(session.executor->model().plan, bytes, session.state.data(),
+                                     &session.cache, &record));
+  if (!record.logits.empty()) {
+    std::memcpy(session.logits.data(), record.logits.data(), record.logits.size() * sizeof(float));
+  }
+  session.position = record.position;
+  session.memory = record.memory;
+  session.broken = false;
+  return Status();
 }
 
 Steps steps_of(Span<const TokenId> tokens) { return {tokens.data(), nullptr, tokens.size()}; }
@@ -195,18 +211,21 @@ Result<std::vector<uint8_t>> Session::save() const {
 }
 
 Status Session::restore(Span<const uint8_t> bytes) {
+  return guarded("restoring the session",
+                 [&]() -> Status { return restore_record(*impl_, bytes, {}); });
+}
+
+Status Session::restore_snapshot(std::string_view name) {
   return guarded("restoring the session", [&]() -> Status {
-    SessionRecord record;
-    record.fingerprint = impl_->model.info().fingerprint;
-    MOKA_RETURN_IF_ERROR(restore_state(impl_->executor->model().plan, bytes, impl_->state.data(),
-                                       &impl_->cache, &record));
-    if (!record.logits.empty()) {
-      std::memcpy(impl_->logits.data(), record.logits.data(), record.logits.size() * sizeof(float));
-    }
-    impl_->position = record.position;
-    impl_->memory = record.memory;
-    impl_->broken = false;
-    return Status();
+    const ModelSpec& spec = impl_->executor->model().spec;
+    MOKA_ASSIGN_OR_RETURN(const PrefixSnapshot* snapshot, usable_snapshot(spec, name));
+    SessionRecord expected;
+    expected.expected_position = snapshot->position;
+    const Span<const uint8_t> bytes(static_cast<const uint8_t*>(snapshot->data),
+                                    static_cast<size_t>(snapshot->size));
+    const Status status = restore_record(*impl_, bytes, std::move(expected));
+    if (status.ok() || status.code() == StatusCode::kOutOfMemory) return status;
+    return Status(status.code(), "prefix snapshot '" + snapshot->name + "': " + status.message());
   });
 }
 

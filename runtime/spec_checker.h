@@ -25,7 +25,7 @@ constexpr uint32_t kMaxWidth = 1u << 20;  // also latents, hidden widths, window
 constexpr uint32_t kMaxVocab = 1u << 24;
 constexpr uint32_t kMaxPositions = 1u << 30;
 constexpr uint32_t kMaxConvTaps = 4096;
-constexpr size_t kMaxNameBytes = 512;       // of tensors, features, snapshots
+constexpr size_t kMaxNameBytes = 512;       // of tensors and features
 constexpr size_t kMaxPieceBytes = 4096;     // of one vocabulary entry
 constexpr size_t kMaxTextBytes = 1u << 20;  // of one free text or pattern
 

@@ -275,6 +275,11 @@ Status restore_state(const Plan& plan, Span<const uint8_t> bytes, float* state, 
                   "the very file "
                   "that they were made with");
   }
+  if (record->expected_position && position != *record->expected_position) {
+    return Status(StatusCode::kCorrupt, "saved session: it is at position " +
+                                            std::to_string(position) + ", expected " +
+                                            std::to_string(*record->expected_position));
+  }
   // The bound on the positions keeps the products of the count within 64 bits.
   constexpr uint64_t kMaxPosition = uint64_t{1} << 62;
   const bool fits = plan.cache_floats == 0 || position <= bytes.size();

@@ -26,6 +26,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -49,8 +50,9 @@ LayerStateBytes layer_state_bytes(const MixerPlan& mixer, size_t width);
 struct SessionRecord {
   uint64_t fingerprint = 0;  // of the model
   uint64_t position = 0;
-  uint64_t memory = 0;        // steps read of the memory
-  std::vector<float> logits;  // of the last token; empty at position 0
+  uint64_t memory = 0;                             // steps read of the memory
+  std::vector<float> logits;                       // of the last token; empty at position 0
+  std::optional<uint64_t> expected_position = {};  // of what is restored; nothing: any
 };
 
 // Little-endian: "MOKASTAT", version, counts, fingerprint, positions, the logits, the state layer by
@@ -60,8 +62,8 @@ std::vector<uint8_t> save_state(const Plan& plan, const float* state, const Soft
                                 const SessionRecord& record);
 
 // Fills `state` (all of it), `cache` and `record` only when everything is right. kCorrupt for damaged bytes,
-// kVersion for another version, kFailedPrecondition for another model (record->fingerprint is the
-// expected one on entry).
+// kVersion for another version, kFailedPrecondition for another model (on entry, record->fingerprint is
+// the expected one and expected_position, if there is one, the position that it must have).
 Status restore_state(const Plan& plan, Span<const uint8_t> bytes, float* state, SoftmaxCache* cache,
                      SessionRecord* record);
 

@@ -5025,7 +5025,11 @@ struct PrefixSnapshot FLATBUFFERS_FINAL_CLASS : private ::flatbuffers::Table {
     VT_TEXT = 6,
     VT_POSITION = 8,
     VT_OFFSET = 10,
-    VT_SIZE = 12
+    VT_SIZE = 12,
+    VT_TOKENS = 14,
+    VT_WEIGHTS = 16,
+    VT_CHUNK = 18,
+    VT_ISA = 20
   };
   const ::flatbuffers::String *name() const {
     return GetPointer<const ::flatbuffers::String *>(VT_NAME);
@@ -5042,6 +5046,18 @@ struct PrefixSnapshot FLATBUFFERS_FINAL_CLASS : private ::flatbuffers::Table {
   uint64_t size() const {
     return GetField<uint64_t>(VT_SIZE, 0);
   }
+  const ::flatbuffers::Vector<uint32_t> *tokens() const {
+    return GetPointer<const ::flatbuffers::Vector<uint32_t> *>(VT_TOKENS);
+  }
+  uint64_t weights() const {
+    return GetField<uint64_t>(VT_WEIGHTS, 0);
+  }
+  uint32_t chunk() const {
+    return GetField<uint32_t>(VT_CHUNK, 0);
+  }
+  const ::flatbuffers::String *isa() const {
+    return GetPointer<const ::flatbuffers::String *>(VT_ISA);
+  }
   bool Verify(::flatbuffers::Verifier &verifier) const {
     return VerifyTableStart(verifier) &&
            VerifyOffsetRequired(verifier, VT_NAME) &&
@@ -5051,6 +5067,12 @@ struct PrefixSnapshot FLATBUFFERS_FINAL_CLASS : private ::flatbuffers::Table {
            VerifyField<uint64_t>(verifier, VT_POSITION, 8) &&
            VerifyField<uint64_t>(verifier, VT_OFFSET, 8) &&
            VerifyField<uint64_t>(verifier, VT_SIZE, 8) &&
+           VerifyOffset(verifier, VT_TOKENS) &&
+           verifier.VerifyVector(tokens()) &&
+           VerifyField<uint64_t>(verifier, VT_WEIGHTS, 8) &&
+           VerifyField<uint32_t>(verifier, VT_CHUNK, 4) &&
+           VerifyOffset(verifier, VT_ISA) &&
+           verifier.VerifyString(isa()) &&
            verifier.EndTable();
   }
 };
@@ -5074,6 +5096,18 @@ struct PrefixSnapshotBuilder {
   void add_size(uint64_t size) {
     fbb_.AddElement<uint64_t>(PrefixSnapshot::VT_SIZE, size, 0);
   }
+  void add_tokens(::flatbuffers::Offset<::flatbuffers::Vector<uint32_t>> tokens) {
+    fbb_.AddOffset(PrefixSnapshot::VT_TOKENS, tokens);
+  }
+  void add_weights(uint64_t weights) {
+    fbb_.AddElement<uint64_t>(PrefixSnapshot::VT_WEIGHTS, weights, 0);
+  }
+  void add_chunk(uint32_t chunk) {
+    fbb_.AddElement<uint32_t>(PrefixSnapshot::VT_CHUNK, chunk, 0);
+  }
+  void add_isa(::flatbuffers::Offset<::flatbuffers::String> isa) {
+    fbb_.AddOffset(PrefixSnapshot::VT_ISA, isa);
+  }
   explicit PrefixSnapshotBuilder(::flatbuffers::FlatBufferBuilder &_fbb)
         : fbb_(_fbb) {
     start_ = fbb_.StartTable();
@@ -5092,11 +5126,19 @@ inline ::flatbuffers::Offset<PrefixSnapshot> CreatePrefixSnapshot(
     ::flatbuffers::Offset<::flatbuffers::String> text = 0,
     uint64_t position = 0,
     uint64_t offset = 0,
-    uint64_t size = 0) {
+    uint64_t size = 0,
+    ::flatbuffers::Offset<::flatbuffers::Vector<uint32_t>> tokens = 0,
+    uint64_t weights = 0,
+    uint32_t chunk = 0,
+    ::flatbuffers::Offset<::flatbuffers::String> isa = 0) {
   PrefixSnapshotBuilder builder_(_fbb);
+  builder_.add_weights(weights);
   builder_.add_size(size);
   builder_.add_offset(offset);
   builder_.add_position(position);
+  builder_.add_isa(isa);
+  builder_.add_chunk(chunk);
+  builder_.add_tokens(tokens);
   builder_.add_text(text);
   builder_.add_name(name);
   return builder_.Finish();
@@ -5113,16 +5155,26 @@ inline ::flatbuffers::Offset<PrefixSnapshot> CreatePrefixSnapshotDirect(
     const char *text = nullptr,
     uint64_t position = 0,
     uint64_t offset = 0,
-    uint64_t size = 0) {
+    uint64_t size = 0,
+    const std::vector<uint32_t> *tokens = nullptr,
+    uint64_t weights = 0,
+    uint32_t chunk = 0,
+    const char *isa = nullptr) {
   auto name__ = name ? _fbb.CreateString(name) : 0;
   auto text__ = text ? _fbb.CreateString(text) : 0;
+  auto tokens__ = tokens ? _fbb.CreateVector<uint32_t>(*tokens) : 0;
+  auto isa__ = isa ? _fbb.CreateString(isa) : 0;
   return moka::fb::CreatePrefixSnapshot(
       _fbb,
       name__,
       text__,
       position,
       offset,
-      size);
+      size,
+      tokens__,
+      weights,
+      chunk,
+      isa__);
 }
 
 struct Section FLATBUFFERS_FINAL_CLASS : private ::flatbuffers::Table {
@@ -5323,7 +5375,8 @@ struct Model FLATBUFFERS_FINAL_CLASS : private ::flatbuffers::Table {
     VT_PREFIX_SNAPSHOTS = 32,
     VT_SECTIONS = 34,
     VT_DATA_SIZE = 36,
-    VT_MEMORY = 38
+    VT_MEMORY = 38,
+    VT_FINGERPRINT = 40
   };
   uint32_t format_version() const {
     return GetField<uint32_t>(VT_FORMAT_VERSION, 0);
@@ -5408,6 +5461,9 @@ struct Model FLATBUFFERS_FINAL_CLASS : private ::flatbuffers::Table {
   const moka::fb::MemoryEncoder *memory() const {
     return GetPointer<const moka::fb::MemoryEncoder *>(VT_MEMORY);
   }
+  uint64_t fingerprint() const {
+    return GetField<uint64_t>(VT_FINGERPRINT, 0);
+  }
   bool Verify(::flatbuffers::Verifier &verifier) const {
     return VerifyTableStart(verifier) &&
            VerifyField<uint32_t>(verifier, VT_FORMAT_VERSION, 4) &&
@@ -5446,6 +5502,7 @@ struct Model FLATBUFFERS_FINAL_CLASS : private ::flatbuffers::Table {
            VerifyField<uint64_t>(verifier, VT_DATA_SIZE, 8) &&
            VerifyOffset(verifier, VT_MEMORY) &&
            verifier.VerifyTable(memory()) &&
+           VerifyField<uint64_t>(verifier, VT_FINGERPRINT, 8) &&
            verifier.EndTable();
   }
 };
@@ -5544,6 +5601,9 @@ struct ModelBuilder {
   void add_memory(::flatbuffers::Offset<moka::fb::MemoryEncoder> memory) {
     fbb_.AddOffset(Model::VT_MEMORY, memory);
   }
+  void add_fingerprint(uint64_t fingerprint) {
+    fbb_.AddElement<uint64_t>(Model::VT_FINGERPRINT, fingerprint, 0);
+  }
   explicit ModelBuilder(::flatbuffers::FlatBufferBuilder &_fbb)
         : fbb_(_fbb) {
     start_ = fbb_.StartTable();
@@ -5578,8 +5638,10 @@ inline ::flatbuffers::Offset<Model> CreateModel(
     ::flatbuffers::Offset<::flatbuffers::Vector<::flatbuffers::Offset<moka::fb::PrefixSnapshot>>> prefix_snapshots = 0,
     ::flatbuffers::Offset<::flatbuffers::Vector<::flatbuffers::Offset<moka::fb::Section>>> sections = 0,
     uint64_t data_size = 0,
-    ::flatbuffers::Offset<moka::fb::MemoryEncoder> memory = 0) {
+    ::flatbuffers::Offset<moka::fb::MemoryEncoder> memory = 0,
+    uint64_t fingerprint = 0) {
   ModelBuilder builder_(_fbb);
+  builder_.add_fingerprint(fingerprint);
   builder_.add_data_size(data_size);
   builder_.add_memory(memory);
   builder_.add_sections(sections);
@@ -5625,7 +5687,8 @@ inline ::flatbuffers::Offset<Model> CreateModelDirect(
     const std::vector<::flatbuffers::Offset<moka::fb::PrefixSnapshot>> *prefix_snapshots = nullptr,
     const std::vector<::flatbuffers::Offset<moka::fb::Section>> *sections = nullptr,
     uint64_t data_size = 0,
-    ::flatbuffers::Offset<moka::fb::MemoryEncoder> memory = 0) {
+    ::flatbuffers::Offset<moka::fb::MemoryEncoder> memory = 0,
+    uint64_t fingerprint = 0) {
   auto required_features__ = required_features ? _fbb.CreateVector<::flatbuffers::Offset<::flatbuffers::String>>(*required_features) : 0;
   auto blocks__ = blocks ? _fbb.CreateVector<::flatbuffers::Offset<moka::fb::Block>>(*blocks) : 0;
   auto tensors__ = tensors ? _fbb.CreateVector<::flatbuffers::Offset<moka::fb::Tensor>>(*tensors) : 0;
@@ -5650,7 +5713,8 @@ inline ::flatbuffers::Offset<Model> CreateModelDirect(
       prefix_snapshots__,
       sections__,
       data_size,
-      memory);
+      memory,
+      fingerprint);
 }
 
 inline bool VerifyInput(::flatbuffers::Verifier &verifier, const void *obj, Input type) {

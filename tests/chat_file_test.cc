@@ -262,10 +262,10 @@ TEST_CASE_FIXTURE(SavedChat, "chat: another model, template or version is refuse
   CHECK(format_status.message() ==
         "saved chat: it has the template 'plain', and 'chatml' was given");
   Bytes newer = bytes;
-  put(&newer, 8, uint32_t{2});
+  put(&newer, 8, uint32_t{3});
   const Status version = open(newer).status();
   CHECK(version.code() == StatusCode::kVersion);
-  CHECK(version.message() == "saved chat: version 2, this library reads version 1");
+  CHECK(version.message() == "saved chat: version 3, this library reads versions 1 and 2");
 }
 
 TEST_CASE_FIXTURE(SavedChat, "chat: the state of another Moka is read again, and that is told") {

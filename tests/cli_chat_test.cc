@@ -272,7 +272,7 @@ TEST_CASE_FIXTURE(Fixture, "cli: a session file that cannot go on ends with its 
   write_file(session, damaged);
   const ProcessResult version = chat("two\n", {"--session", session});
   CHECK(version.exit_code == 4);
-  CHECK(contains(version.err, "version 9, this library reads version 1"));
+  CHECK(contains(version.err, "version 9, this library reads versions 1 and 2"));
   write_file(session, bytes);
   const std::string other = folder / "other.moka";
   TestModel other_model = text_model();

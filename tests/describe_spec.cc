@@ -236,15 +236,17 @@ class Describer {
     record("TestVector", prompt, expected);
   }
   void put(const PrefixSnapshot& value) {
-    const auto& [name, text, position, data, size] = value;
-    record("PrefixSnapshot", name, text, position);
+    // `stale` is no part of a file: the loader finds it out.
+    const auto& [name, text, position, data, size, tokens, weights, chunk, isa, stale] = value;
+    (void)stale;
+    record("PrefixSnapshot", name, text, position, tokens, weights, chunk, isa);
     bytes(data, size);
   }
   void put(const ModelSpec& value) {
     const auto& [required_features, width, input, positions, blocks, final_norm, head, memory,
-                 tensors, tokenizer, metadata, test_vector, prefix_snapshots] = value;
+                 tensors, tokenizer, metadata, test_vector, prefix_snapshots, fingerprint] = value;
     record("ModelSpec", required_features, width, input, positions, blocks, final_norm, head,
-           memory, tensors, tokenizer, metadata, test_vector, prefix_snapshots);
+           memory, tensors, tokenizer, metadata, test_vector, prefix_snapshots, fingerprint);
   }
 
  private:

@@ -30,6 +30,9 @@ const char kDescription[] =
     "Every turn can be gone back to, changed and written anew; the old ones stay until they are "
     "removed. With --session the chat is kept in a file, saved after every turn, and goes on there "
     "the next time, with the same bytes as if it had never ended.\n\n"
+    "With --from, a new chat begins behind a prefix snapshot of the model, as if that text had "
+    "been "
+    "read; the file keeps its name, and goes on only behind the same prefix.\n\n"
     "Ctrl-C stops the turn that is being written, which keeps what it has; a text that is being "
     "read is not taken. At the prompt Ctrl-C ends the program.\n\n"
     "With --json, stdout has one object per line: {\"type\":\"given\"} for a text, {\"type\":"
@@ -39,6 +42,7 @@ const char kDescription[] =
 const char kExamples[] =
     "  moka chat stories.moka\n"
     "  moka chat stories.moka --session bedtime.chat -n 80\n"
+    "  moka chat stories.moka --from coach\n"
     "  printf 'Once upon a time\\n/retry\\n' | moka chat stories.moka --seed 1\n";
 
 const char kExitNotes[] =
@@ -47,6 +51,7 @@ const char kExitNotes[] =
 struct ChatArguments {
   std::string model;
   std::string session;
+  std::string from;  // a prefix snapshot
   uint64_t tokens = kDefaultTokens;
   uint64_t max_ms = 0;
   std::vector<std::string> stop;
@@ -74,14 +79,20 @@ Outcome open_chat(const Model& model, const ChatArguments& arguments, const Chat
                   std::optional<Chat>* chat) {
   std::error_code unknown;
   if (!arguments.session.empty() && std::filesystem::exists(arguments.session, unknown)) {
-    MOKA_ASSIGN_OR_RETURN(*chat, Chat::open_file(model, arguments.session, options));
+    ChatOptions same = options;
+    same.from = arguments.from;
+    MOKA_ASSIGN_OR_RETURN(*chat, Chat::open_file(model, arguments.session, same));
     return {};
   }
   ChatOptions fresh = options;
+  fresh.from = arguments.from;
   fresh.sampling = sampling_of(arguments.sampling, model.info().sampling);
   Result<Chat> created = Chat::create(model, fresh);
   if (created.status().code() == StatusCode::kUnsupported) {
     return {kExitUnsupported, arguments.model + ": " + created.status().message()};
+  }
+  if (created.status().code() == StatusCode::kNotFound) {
+    return Outcome::usage("--from: " + created.status().message());
   }
   if (!created.ok()) return Outcome::of_arguments(created.status());
   *chat = std::move(created).value();
@@ -176,6 +187,8 @@ Verb add_chat(CLI::App& moka) {
   app->add_option("--session", a->session,
                   "Go on with the chat in this file if it exists, and save to it after every turn")
       ->type_name("FILE");
+  app->add_option("--from", a->from, "Begin behind this prefix snapshot of the model")
+      ->type_name("NAME");
   add_whole(
       app, "-n,--tokens", [a](uint64_t n) { a->tokens = n; },
       "Write at most N tokens in a turn (default: 256)", 1, uint64_t{1} << 30);

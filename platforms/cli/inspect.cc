@@ -210,6 +210,12 @@ void add_memory(const Inspection& in, Page* page) {
                              ", beside the weights: " + bytes_words(m.session) + " each");
 }
 
+std::string snapshot_words(const PrefixSnapshot& snapshot) {
+  return snapshot.name + ", " + with_commas(snapshot.position) + " tokens, " +
+         bytes_words(snapshot.size) + (snapshot.isa.empty() ? "" : ", made with " + snapshot.isa) +
+         (snapshot.stale ? "; cannot be used: it was made with other weights" : "");
+}
+
 std::string tensor_table(const ModelSpec& spec, size_t width) {
   Table table({{"tensor"}, {"shape"}, {"stored as"}, {"bytes", true}});
   for (const Tensor& tensor : spec.tensors) {
@@ -245,6 +251,9 @@ std::string page_of(const Inspection& in, bool tensors) {
     page.line("test vector", std::to_string(spec.test_vector->prompt.size()) + " tokens, then " +
                                  std::to_string(spec.test_vector->expected.size()) +
                                  " (moka verify)");
+  }
+  for (const PrefixSnapshot& snapshot : spec.prefix_snapshots) {
+    page.line("snapshot", snapshot_words(snapshot));
   }
   if (tensors) {
     page.gap();
@@ -337,6 +346,14 @@ Json json_of(const Inspection& in) {
                           {"bytes_each", in.memory.session},
                           {"fit", sessions_within(in.memory, in.within)}};
     }
+  }
+  json["snapshots"] = Json::array();
+  for (const PrefixSnapshot& snapshot : spec.prefix_snapshots) {
+    json["snapshots"].push_back({{"name", snapshot.name},
+                                 {"tokens", snapshot.position},
+                                 {"bytes", snapshot.size},
+                                 {"isa", snapshot.isa},
+                                 {"usable", !snapshot.stale}});
   }
   json["tensors"] = Json::array();
   for (const Tensor& tensor : spec.tensors) {

@@ -108,7 +108,7 @@ int run_command(int argc, char** argv) {
   add_group("Use a model",
             {add_run, add_chat, add_classify, add_compare, add_embed, add_score, add_forecast});
   add_group("Make and check models",
-            {add_convert, add_inspect, add_verify, add_eval, add_logits, add_bench});
+            {add_convert, add_snapshot, add_inspect, add_verify, add_eval, add_logits, add_bench});
 
   const auto chosen = [&]() -> const CLI::App* {
     const std::vector<CLI::App*> parsed = moka.get_subcommands();

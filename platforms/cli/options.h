@@ -32,6 +32,7 @@ Verb add_embed(CLI::App& moka);
 Verb add_score(CLI::App& moka);
 Verb add_forecast(CLI::App& moka);
 Verb add_convert(CLI::App& moka);
+Verb add_snapshot(CLI::App& moka);
 Verb add_inspect(CLI::App& moka);
 Verb add_verify(CLI::App& moka);
 Verb add_eval(CLI::App& moka);

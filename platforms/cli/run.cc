@@ -17,6 +17,7 @@
 #include "platforms/cli/sampling.h"
 #include "platforms/cli/task.h"
 #include "platforms/cli/terminal.h"
+#include "runtime/snapshots.h"
 
 namespace moka::cli {
 namespace {
@@ -39,6 +40,9 @@ const char kDescription[] =
     "Memory does not grow with N. Sampling options that are not given are those that the model's "
     "author recommends; `moka inspect` shows them. The same seed, options and model give the "
     "same text.\n\n"
+    "With --from, the text goes on behind a prefix snapshot of the model, which costs no reading: "
+    "the prompt follows the prefix, and so does every new text. The prefix itself is not printed. "
+    "`moka snapshot` makes and lists them.\n\n"
     "With --json, stdout has one JSON object per line: first {\"type\":\"prompt\"}, then one "
     "{\"type\":\"token\"} per token, at last {\"type\":\"summary\"}. Joining the \"text\" of all "
     "lines gives what is printed without --json.";
@@ -49,6 +53,7 @@ const char kExamples[] =
     "  moka run stories.moka -f chapter1.txt > chapter2.txt\n"
     "  echo \"Lily had a red ball\" | moka run stories.moka --greedy\n"
     "  moka run stories.moka -n 1000000 | head -c 2000    # stop by closing the pipe\n"
+    "  moka run stories.moka --from coach -p \"How do I begin?\"\n"
     "  moka run stories.moka -p Tom --json | jq -j .text\n";
 
 const char kExitNotes[] = "A pipe that its reader closes ends the run quietly, with 0.\n";
@@ -58,6 +63,7 @@ struct RunOptions {
   std::optional<std::string> prompt;
   std::string prompt_file;
   std::string memory_file;
+  std::string from;  // a prefix snapshot
   std::optional<uint64_t> count, max_ms, loop_tokens;
   SamplingArguments sampling;
   bool json = false;
@@ -97,8 +103,9 @@ std::string token_words(uint64_t tokens) {
 // One run: a session, a sampler, and where their text goes.
 class Run {
  public:
+  // The session is new, or behind the prefix `from`, which may be null.
   Run(const Model& model, Session& session, Sampler& sampler, const RunOptions& options,
-      std::vector<TokenId> memory)
+      std::vector<TokenId> memory, const PrefixSnapshot* from)
       : model_(model),
         session_(session),
         sampler_(sampler),
@@ -107,7 +114,8 @@ class Run {
         max_ms_(options.max_ms.value_or(0)),
         loop_(static_cast<uint32_t>(
             options.loop_tokens.value_or(options.count ? 0 : kDefaultLoopTokens))),
-        memory_(std::move(memory)) {
+        memory_(std::move(memory)),
+        from_(from) {
     const Tokenizer& tokenizer = model.tokenizer();
     begin_ = tokenizer.bos_id() >= 0 ? tokenizer.bos_id() : tokenizer.eos_id();
   }
@@ -137,6 +145,7 @@ class Run {
   const uint64_t max_ms_;  // 0: no limit
   LoopGuard loop_;
   std::vector<TokenId> memory_;  // what every text answers from; empty for most models
+  const PrefixSnapshot* from_;   // what every text begins from; null: nothing
   TokenId begin_ = -1;  // what a text starts with; -1 where the tokenizer has no such token
   bool line_open_ = false;
   Finish finish_ = Finish::kLength;
@@ -152,18 +161,20 @@ bool Run::print(std::string_view text) {
 // Reads the prompt in slices: the bar moves between them, and an interrupt ends the one at work.
 Outcome Run::read_prompt(const std::string& text) {
   std::vector<TokenId> ids;
-  if (begin_ >= 0) ids.push_back(begin_);
+  if (begin_ >= 0 && from_ == nullptr) ids.push_back(begin_);
   const Status encoded = model_.tokenizer().encode(text, &ids);
   if (!encoded.ok()) return Outcome::of_arguments({encoded.code(), "prompt: " + encoded.message()});
-  if (ids.empty()) {
+  if (ids.empty() && from_ == nullptr) {
     return Outcome::usage(
         "the prompt is empty, and this model has no token that begins a text; give -p");
   }
   prompt_tokens_ = ids.size();
   const uint64_t limit = model_.info().position_limit;
-  if (limit != 0 && ids.size() > limit) {
-    return Outcome::usage("the prompt has " + with_commas(ids.size()) +
-                          " tokens, the model reads at most " + with_commas(limit));
+  const uint64_t before = session_.position();
+  if (limit != 0 && ids.size() > limit - before) {
+    return Outcome::usage("the prompt has " + with_commas(ids.size()) + " tokens" +
+                          (before == 0 ? "" : " behind a prefix of " + with_commas(before)) +
+                          ", the model reads at most " + with_commas(limit));
   }
   const Clock::time_point start = Clock::now();
   {
@@ -177,16 +188,24 @@ Outcome Run::read_prompt(const std::string& text) {
     }
   }
   prompt_seconds_ = std::chrono::duration<double>(Clock::now() - start).count();
+  if (from_ != nullptr) {
+    for (TokenId id : from_->tokens) sampler_.accept(id);
+  }
   for (TokenId id : ids) sampler_.accept(id);
 
   if (!json_) {
     print(text);
   } else {
-    print(json_line({{"type", "prompt"},
-                     {"text", text},
-                     {"tokens", prompt_tokens_},
-                     {"model", model_.info().name},
-                     {"seed", sampler_.options().seed}}));
+    Json json = {{"type", "prompt"},
+                 {"text", text},
+                 {"tokens", prompt_tokens_},
+                 {"model", model_.info().name},
+                 {"seed", sampler_.options().seed}};
+    if (from_ != nullptr) {
+      json["from"] = from_->name;
+      json["prefix_tokens"] = from_->position;
+    }
+    print(json_line(json));
   }
   return {};
 }
@@ -207,6 +226,7 @@ bool Run::emit_end_of_text(TokenId id) {
 }
 
 Status Run::begin_new_text() {
+  if (from_ != nullptr) return session_.restore_snapshot(from_->name);
   session_.reset();
   if (!memory_.empty()) MOKA_RETURN_IF_ERROR(session_.append_memory(memory_));
   return session_.append(Span<const TokenId>(&begin_, 1));
@@ -371,6 +391,11 @@ Outcome run(const RunOptions& options) {
       Sampler::create(sampling_of(options.sampling, model.info().sampling), model.info().outputs);
   if (!sampler.ok()) return Outcome::of_arguments(sampler.status());
   MOKA_ASSIGN_OR_RETURN(Session session, model.new_session());
+  if (!options.from.empty()) {
+    const Status begun = session.restore_snapshot(options.from);
+    if (begun.code() == StatusCode::kNotFound) return Outcome::usage("--from: " + begun.message());
+    MOKA_RETURN_IF_ERROR(begun);
+  }
   const CancelOnInterrupt cancel(&session);
 
   std::string text;
@@ -380,7 +405,8 @@ Outcome run(const RunOptions& options) {
   std::vector<TokenId> memory;
   outcome = read_memory(options, model, &memory);
   if (outcome.exit_code != kExitOk) return outcome;
-  Run run(model, session, sampler.value(), options, std::move(memory));
+  Run run(model, session, sampler.value(), options, std::move(memory),
+          options.from.empty() ? nullptr : find_snapshot(model.spec(), options.from));
   outcome = run.read_prompt(text);
   if (outcome.exit_code != kExitOk) return outcome;
   outcome = run.write_text(options.count);
@@ -407,6 +433,8 @@ Verb add_run(CLI::App& moka) {
   app->add_option("--memory", o->memory_file,
                   "The text to answer from, for models that read one first")
       ->type_name("FILE");
+  app->add_option("--from", o->from, "Begin behind this prefix snapshot of the model")
+      ->type_name("NAME");
   add_whole(
       app, "-n,--tokens", [o](uint64_t n) { o->count = n; },
       "Write exactly N tokens (default: to the end of the text, at most 512)");

@@ -3,6 +3,7 @@
 #include <string>
 #include <vector>
 
+#include "converter/snapshot.h"
 #include "moka/moka.h"
 #include "platforms/cli/interrupt.h"
 #include "platforms/cli/json.h"
@@ -17,14 +18,18 @@ const char kDescription[] =
     "Checks the header, then the checksum of every section of the file, then that scales and sums "
     "of quantised matrices are right, then runs the test "
     "vector that was stored when the file was made: a prompt and the most likely tokens after "
-    "it.";
+    "it. At last each prefix snapshot is compared with reading its tokens again. With the compute "
+    "kernels that made it, all bits of the state are the same; other kernels round otherwise, and "
+    "then the numbers of output behind the prefix, and behind 8 tokens after it, must agree within "
+    "0.01, or 0.1 where matrices are int8 or int4.";
 
 const char kExamples[] =
     "  moka verify stories.moka\n"
     "  moka verify stories.moka --json | jq .test_vector.status\n";
 
 const char kExitNotes[] =
-    "A wrong checksum ends with 3, another continuation of the test vector with 1.\n";
+    "A wrong checksum ends with 3, another continuation of the test vector, or a\n"
+    "snapshot that differs, with 1.\n";
 
 struct VerifyOptions {
   std::string model;
@@ -78,6 +83,8 @@ class Verification {
   Outcome check();
   Status check_tiles(const LoadedModel& file);
   Outcome check_test_vector(const ModelSpec& spec);
+  Outcome check_snapshots(const ModelSpec& spec);
+  Outcome check_snapshot_of(const Model& model, const PrefixSnapshot& snapshot, Json* report);
 
   const VerifyOptions& options_;
   Json report_;
@@ -107,7 +114,9 @@ Outcome Verification::check() {
          std::string("ok, ") + section_name(section.kind) + ", " + bytes_words(section.size));
   }
   MOKA_RETURN_IF_ERROR(check_tiles(file));
-  return check_test_vector(file.spec);
+  Outcome outcome = check_test_vector(file.spec);
+  if (outcome.exit_code != kExitOk) return outcome;
+  return check_snapshots(file.spec);
 }
 
 Status Verification::check_tiles(const LoadedModel& file) {
@@ -169,6 +178,65 @@ Outcome Verification::check_test_vector(const ModelSpec& spec) {
           ") may round\ndifferently, and where two tokens are almost equally likely the other "
           "one can win.\nTry MOKA_ISA=scalar: if even the first token differs there, this build "
           "is wrong."};
+}
+
+Outcome Verification::check_snapshots(const ModelSpec& spec) {
+  if (spec.prefix_snapshots.empty()) return {};
+  Json& report = report_["snapshots"];
+  report = Json::array();
+  OpenedModel opened = open_model(options_.model, options_.threads);
+  if (!opened.model) {
+    line("snapshots", "not run");
+    return opened.outcome;
+  }
+  for (const PrefixSnapshot& snapshot : opened.model->spec().prefix_snapshots) {
+    report.push_back({{"name", snapshot.name}, {"status", "failed"}});
+    const Outcome outcome = check_snapshot_of(*opened.model, snapshot, &report.back());
+    if (outcome.exit_code != kExitOk) return outcome;
+  }
+  return {};
+}
+
+Outcome Verification::check_snapshot_of(const Model& model, const PrefixSnapshot& snapshot,
+                                        Json* report) {
+  SnapshotOptions how;
+  Result<SnapshotCheck> result = [&] {
+    Progress bar("reading '" + snapshot.name + "'", snapshot.position, "tokens");
+    how.progress = [&bar](uint64_t done, uint64_t) {
+      bar.update(done);
+      return !interrupted();
+    };
+    const HoldSignals hold;  // it starts threads
+    return check_snapshot(model, snapshot, how);
+  }();
+  if (!result.ok()) {
+    const Status& status = result.status();
+    if (status.code() == StatusCode::kCancelled) return status;
+    line("snapshot", snapshot.name + ": cannot be used");
+    return {status.code() == StatusCode::kOutOfMemory ? kExitOutOfMemory : kExitFailure,
+            options_.model + ": " + status.message()};
+  }
+  const SnapshotCheck& check = result.value();
+  const std::string isa = model.info().isa;
+  (*report)["status"] = check.same_bits ? "same_bits" : check.ok() ? "ok" : "different";
+  (*report)["difference"] = check.difference;
+  (*report)["tolerance"] = check.tolerance;
+  const std::string kernels = snapshot.isa == isa
+                                  ? "made and read with " + isa
+                                  : "made with " + snapshot.isa + ", read with " + isa;
+  if (check.ok()) {
+    line("snapshot",
+         snapshot.name + ": ok, " + with_commas(snapshot.position) + " tokens, " +
+             (check.same_bits ? "same bits" : "outputs within " + short_number(check.difference)) +
+             ", " + kernels);
+    return {};
+  }
+  line("snapshot", snapshot.name + ": different");
+  return {kExitFailure, options_.model + ": prefix snapshot '" + snapshot.name +
+                            "' is not what reading its tokens gives here: outputs differ by " +
+                            short_number(check.difference) + ", " + short_number(check.tolerance) +
+                            " is allowed (" + kernels +
+                            ").\nMake it anew: moka snapshot add --force"};
 }
 
 }  // namespace

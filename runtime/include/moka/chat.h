@@ -22,6 +22,9 @@
 // reads again what follows its nearest kept ancestor: progress is told before it begins and while
 // it goes, and ChatStep says how many tokens it was.
 //
+// Prefix. A chat may begin behind a prefix snapshot of the model (ChatOptions::from); its file then
+// keeps the snapshot's name and a checksum of its tokens, not its state.
+//
 // Bits. Given tokens are read in chunks of the executor, each turn from its own start, and what the
 // model wrote one token at a time, the first time and again. So reading again gives the bits of
 // the first time, whatever was undone or written between, on equal instruction sets and chunks,
@@ -43,43 +46,11 @@
 
 #include "moka/model.h"
 #include "moka/session.h"
+#include "moka/turn.h"
 
 namespace moka {
 
 class ChatImpl;
-
-using TurnId = uint64_t;            // from 1, rising; a chat uses none twice
-constexpr TurnId kStartOfChat = 0;  // where nothing was read yet: the parent of first turns
-
-// Numbers are in files: appended, never renumbered.
-enum class Role : uint8_t { kSystem = 0, kUser = 1, kModel = 2 };
-enum class TurnEnd : uint8_t {
-  kGiven = 0,          // a text that was given
-  kStopToken = 1,      // the model ended it
-  kStopText = 2,       // one of GenerateOptions::stop was written
-  kTokenBudget = 3,    // max_tokens
-  kTimeBudget = 4,     // max_ms
-  kCallback = 5,       // on_text returned false
-  kPositionLimit = 6,  // the model reads no more
-  kLoop = 7,           // loop_tokens
-};
-const char* turn_end_name(TurnEnd end);  // "given", "stop_token", ...
-
-struct Turn {
-  TurnId id = 0, parent = kStartOfChat;
-  Role role = Role::kUser;
-  TurnEnd end = TurnEnd::kGiven;
-  // Everything that was read: the first `head` and the last `tail` tokens are the template's (and
-  // what begins a text), those between are the text, or were written by the model.
-  std::vector<TokenId> tokens;
-  uint32_t head = 0, tail = 0;
-  // As it was given; or what the model wrote, in whole code points. Bytes of a character that it
-  // left incomplete wait for the next turn, if that is written too. A stop text is not part of it.
-  std::string text;
-  uint64_t position = 0;  // tokens from the start of the chat to the end of this turn
-
-  bool generated() const { return end != TurnEnd::kGiven; }
-};
 
 // What stands around the text of a turn. Special tokens in it are themselves; in a text that is
 // given they are plain text, so that nobody can write a role into it.
@@ -106,6 +77,10 @@ struct ChatOptions {
   // kCancelled. May be empty.
   std::function<bool(const ReadProgress&)> progress;
   const Executor* executor = nullptr;  // null: the model's default one; used while the call runs
+  // A prefix snapshot of the model, behind which the chat begins as if it had read that prefix: its
+  // tokens count as positions and as recent tokens, and no token that begins a text follows them.
+  // Empty: none. A file names its own, which needs not be given; given, it must be the same one.
+  std::string from;
 };
 
 struct GenerateOptions {
@@ -132,12 +107,14 @@ struct ChatStep {
 class Chat {
  public:
   // kUnsupported: a model that is not a causal language model with a tokenizer, or that answers
-  // from a second sequence. kInvalidArgument names an option out of range. kOutOfMemory.
+  // from a second sequence. kInvalidArgument names an option out of range. kOutOfMemory. Of `from`:
+  // as Session::restore_snapshot.
   static Result<Chat> create(const Model& model, const ChatOptions& options = {});
 
   // A saved chat; its current turn is there at once (or, where another Moka kept states otherwise,
   // read again, telling progress). Files are not trusted. kCorrupt says what is wrong, kVersion and
-  // kFailedPrecondition (another model or template) name what is in the file and what was expected.
+  // kFailedPrecondition (another model, template or prefix) name what is in the file and what was
+  // expected. kNotFound: the model no longer has the prefix snapshot that it began from.
   static Result<Chat> open(const Model& model, Span<const uint8_t> bytes,
                            const ChatOptions& options = {});
   static Result<Chat> open_file(const Model& model, const std::string& path,
@@ -188,6 +165,7 @@ class Chat {
 
   Span<const float> logits() const;  // as Session's, at the end of the current turn
   const SamplerOptions& sampling() const;
+  const std::string& from() const;  // the prefix snapshot that it began from; empty: none
   const Model& model() const;
 
  private:

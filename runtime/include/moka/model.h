@@ -12,6 +12,8 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <string_view>
+#include <vector>
 
 #include "moka/sampler.h"
 #include "moka/span.h"
@@ -75,6 +77,13 @@ enum class OutputKind : uint8_t {
   kEmbedding,   // a vector for everything read
 };
 
+// A session's state behind a fixed prefix, which the file ships: Model::new_session_from().
+struct SnapshotInfo {
+  std::string name;
+  uint64_t tokens = 0;  // read by it
+  uint64_t bytes = 0;   // in the file
+};
+
 struct ModelInfo {
   std::string name;
   std::string architecture;  // "macchiato language model, 8 layers of width 384"
@@ -95,7 +104,9 @@ struct ModelInfo {
   uint64_t state_bytes_per_token =
       0;                        // what each token adds to it: 0, except for softmax attention
   uint64_t position_limit = 0;  // tokens a session may read; 0: no limit
-  uint64_t fingerprint = 0;     // of the file; sessions are restored only into an equal one
+  // Of the file; sessions are restored only into an equal one. Adding and removing snapshots keeps it.
+  uint64_t fingerprint = 0;
+  std::vector<SnapshotInfo> snapshots;
   const char* isa = "";         // kernel table in use
   int threads = 0;              // of the default Executor
   SamplerOptions sampling;      // recommended by the model's author
@@ -155,6 +166,10 @@ class Model {
   // kFailedPrecondition for models that are not info().causal, and for pair models: reading.h.
   Result<Session> new_session() const;
   Result<Session> new_session(const Executor& executor) const;
+  // A session that has read the prefix of a snapshot of the file, without reading it: see
+  // Session::restore_snapshot for bits, cost and errors.
+  Result<Session> new_session_from(std::string_view snapshot) const;
+  Result<Session> new_session_from(std::string_view snapshot, const Executor& executor) const;
 
  private:
   friend class Session;

@@ -13,6 +13,7 @@
 #include "moka/status.h"      // IWYU pragma: export
 #include "moka/tasks.h"       // IWYU pragma: export
 #include "moka/tokenizer.h"   // IWYU pragma: export
+#include "moka/turn.h"         // IWYU pragma: export
 #include "moka/version.h"     // IWYU pragma: export
 
 #endif  // MOKA_MOKA_H_

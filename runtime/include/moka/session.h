@@ -25,6 +25,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "moka/model.h"
@@ -90,6 +91,13 @@ class Session {
   // The same through a file, written under a temporary name, synced and renamed.
   Status save_file(const std::string& path) const;
   Status restore_file(const std::string& path);
+  // Becomes a session that has read the prefix of one of info().snapshots. The cost is one pass over
+  // the bytes of the state, however long the prefix; where many sessions begin there, restore one and
+  // copy_from() it. The bits are those of a fresh session that reads the tokens with the chunk and the
+  // instruction set that the snapshot was made with, any number of threads; with others it agrees
+  // within rounding, as all sessions do. An error leaves the session as it was. kNotFound names the
+  // snapshots that there are; kFailedPrecondition: it was made with other weights; kCorrupt.
+  Status restore_snapshot(std::string_view name);
 
   void reset();
 
