@@ -5,7 +5,6 @@
 #include <filesystem>
 #include <fstream>
 #include <limits>
-#include <regex>
 #include <set>
 #include <sstream>
 #include <string>
@@ -59,9 +58,15 @@ TEST_CASE("capi: the list of exported names is that of the headers") {
   std::set<std::string> declared;
   for (const char* name : {"moka.h", "moka_session.h", "moka_tasks.h", "moka_chat.h"}) {
     const std::string text = read_file(kRoot + "/platforms/capi/include/" + name);
-    const std::regex pattern("MOKA_API [^;]*?\\b(moka_\\w+)\\(");
-    for (std::sregex_iterator it(text.begin(), text.end(), pattern), end; it != end; ++it) {
-      declared.insert((*it)[1]);
+    // The name stands before the first parenthesis of a declaration.
+    const std::string mark = "MOKA_API ";
+    for (size_t at = text.find(mark); at != std::string::npos; at = text.find(mark, at + 1)) {
+      const size_t open = text.find_first_of("(;", at);
+      if (open == std::string::npos || text[open] != '(') continue;
+      const size_t name_end = text.find_last_not_of(" *", open - 1) + 1;
+      const size_t before = text.find_last_of(" *\n", name_end - 1) + 1;
+      const std::string found = text.substr(before, name_end - before);
+      if (found.rfind("moka_", 0) == 0) declared.insert(found);
     }
   }
   const std::vector<std::string> listed = listed_symbols();
