@@ -52,7 +52,7 @@ class TextWalk {
     }
     const Tokenizer& tokenizer = model_.tokenizer();
     eos_ = tokenizer.eos_id();
-    context_ = tokenizer.bos_id() >= 0 ? tokenizer.bos_id() : eos_;
+    context_ = tokenizer.begin_id();
     if (context_ < 0) {
       return Status(StatusCode::kFailedPrecondition,
                     "the tokenizer has neither bos nor eos, so the first token of a document has "

@@ -47,7 +47,7 @@ Result<std::vector<TokenId>> tokens_of(const Tokenizer& tokenizer, const Snapsho
                                        uint64_t position_limit) {
   MOKA_RETURN_IF_ERROR(check_text(text));
   std::vector<TokenId> tokens;
-  const TokenId begin = tokenizer.bos_id() >= 0 ? tokenizer.bos_id() : tokenizer.eos_id();
+  const TokenId begin = tokenizer.begin_id();
   if (begin >= 0) tokens.push_back(begin);
   const Status encoded = tokenizer.encode(text.text, &tokens);
   if (!encoded.ok()) return Status(encoded.code(), "the text: " + encoded.message());

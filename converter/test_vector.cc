@@ -50,7 +50,7 @@ Result<std::optional<TestVector>> make_test_vector(
                   "the model has no tokenizer, which a test vector needs");
   }
   const Tokenizer& tokenizer = model.tokenizer();
-  const TokenId first = tokenizer.bos_id() >= 0 ? tokenizer.bos_id() : tokenizer.eos_id();
+  const TokenId first = tokenizer.begin_id();
   const float margin = has_int8(model.spec()) ? kClearInt8 : kClearFloat;
   MOKA_ASSIGN_OR_RETURN(Session session, model.new_session());
   std::optional<TestVector> best;

@@ -332,7 +332,7 @@ Result<TokenizerSpec> read_gpt2_tokenizer(const std::string& vocab_path,
   Xxh3Stream hash;
   hash.update(vocab_text.data(), vocab_text.size());
   hash.update(merges_text.data(), merges_text.size());
-  spec.source_hash = hash_text(hash.digest());
+  spec.source_hash = checksum_text(hash.digest());
   return checked_tokenizer(std::move(spec), vocab_path);
 }
 

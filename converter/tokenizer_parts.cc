@@ -1,6 +1,5 @@
 #include "converter/tokenizer_parts.h"
 
-#include <cstdio>
 #include <utility>
 
 #include "moka/tokenizer.h"
@@ -8,13 +7,9 @@
 
 namespace moka {
 
-std::string hash_text(uint64_t hash) {
-  char text[17];
-  std::snprintf(text, sizeof text, "%016llx", static_cast<unsigned long long>(hash));
-  return text;
+std::string hash_of(std::string_view text) {
+  return checksum_text(xxh3_64(text.data(), text.size()));
 }
-
-std::string hash_of(std::string_view text) { return hash_text(xxh3_64(text.data(), text.size())); }
 
 uint32_t add_piece(std::string_view piece, TokenizerSpec* spec) {
   const auto id = static_cast<uint32_t>(spec->piece_ends.size());

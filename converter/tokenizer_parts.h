@@ -15,7 +15,6 @@ namespace moka {
 constexpr uint64_t kMaxTokenizerFile = uint64_t{64} << 20;
 
 // XXH3-64 as 16 hexadecimal digits, for source_hash.
-std::string hash_text(uint64_t hash);
 std::string hash_of(std::string_view text);
 
 // Appends a piece; its id is the number of pieces before.

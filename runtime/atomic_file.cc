@@ -254,4 +254,10 @@ Status AtomicFile::commit() {
   return Status();
 }
 
+Status write_file(const std::string& path, Existing existing, Span<const uint8_t> bytes) {
+  MOKA_ASSIGN_OR_RETURN(AtomicFile file, AtomicFile::create(path, existing));
+  MOKA_RETURN_IF_ERROR(file.write(bytes.data(), bytes.size()));
+  return file.commit();
+}
+
 }  // namespace moka

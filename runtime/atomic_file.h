@@ -14,6 +14,7 @@
 #include <cstdint>
 #include <string>
 
+#include "moka/span.h"
 #include "moka/status.h"
 
 namespace moka {
@@ -54,6 +55,9 @@ class AtomicFile {
   int descriptor_ = -1;
   uint64_t size_ = 0;
 };
+
+// All of a file at once: create, write, commit.
+Status write_file(const std::string& path, Existing existing, Span<const uint8_t> bytes);
 
 }  // namespace moka
 

@@ -1,7 +1,6 @@
 #include "moka/chat.h"
 
 #include <algorithm>
-#include <new>
 #include <string>
 #include <utility>
 
@@ -9,6 +8,7 @@
 #include "runtime/chat_format.h"
 #include "runtime/chat_impl.h"
 #include "runtime/file_map.h"
+#include "runtime/guard.h"
 #include "runtime/snapshots.h"
 
 namespace moka {
@@ -17,16 +17,7 @@ namespace {
 constexpr uint64_t kMaxTurnBytes = uint64_t{1} << 30;
 constexpr size_t kMaxFormatBytes = size_t{1} << 20;
 
-// Vectors and strings have no other way to say that there is no memory. What `call` began is undone
-// by then.
-template <class Call>
-auto guarded(const Call& call) -> decltype(call()) {
-  try {
-    return call();
-  } catch (const std::bad_alloc&) {
-    return Status(StatusCode::kOutOfMemory, "no memory for a turn of the chat");
-  }
-}
+constexpr char kATurn[] = "a turn of the chat";  // what there was no memory for
 
 Status check_model(const Model& model) {
   const ModelInfo& info = model.info();
@@ -91,8 +82,7 @@ ChatImpl::ChatImpl(const Model& model_, const ChatOptions& options_, Session fir
     : model(model_),
       options(options_),
       chunk((options_.executor == nullptr ? model.executor() : *options_.executor).chunk()),
-      begin(model.tokenizer().bos_id() >= 0 ? model.tokenizer().bos_id()
-                                            : model.tokenizer().eos_id()),
+      begin(model.tokenizer().begin_id()),
       session(std::move(first)),
       spare(std::move(second)),
       sampler(std::move(drawing)),
@@ -238,14 +228,14 @@ Chat& Chat::operator=(Chat&&) noexcept = default;
 Chat::~Chat() = default;
 
 Result<Chat> Chat::create(const Model& model, const ChatOptions& options) {
-  return guarded([&]() -> Result<Chat> {
+  return guarded(kATurn, [&]() -> Result<Chat> {
     MOKA_ASSIGN_OR_RETURN(std::unique_ptr<ChatImpl> impl, ChatImpl::create(model, options));
     return Chat(std::move(impl));
   });
 }
 
 Result<Chat> Chat::open(const Model& model, Span<const uint8_t> bytes, const ChatOptions& options) {
-  return guarded([&]() -> Result<Chat> {
+  return guarded(kATurn, [&]() -> Result<Chat> {
     MOKA_ASSIGN_OR_RETURN(std::unique_ptr<ChatImpl> impl, ChatImpl::create(model, options));
     MOKA_RETURN_IF_ERROR(impl->parse(bytes));
     return Chat(std::move(impl));
@@ -254,7 +244,7 @@ Result<Chat> Chat::open(const Model& model, Span<const uint8_t> bytes, const Cha
 
 Result<Chat> Chat::open_file(const Model& model, const std::string& path,
                              const ChatOptions& options) {
-  return guarded([&]() -> Result<Chat> {
+  return guarded(kATurn, [&]() -> Result<Chat> {
     MOKA_ASSIGN_OR_RETURN(std::unique_ptr<ChatImpl> impl, ChatImpl::create(model, options));
     MOKA_ASSIGN_OR_RETURN(const std::shared_ptr<FileMap> map, FileMap::open(path));
     const Status parsed = impl->parse(map->bytes());
@@ -264,14 +254,12 @@ Result<Chat> Chat::open_file(const Model& model, const std::string& path,
 }
 
 Result<std::vector<uint8_t>> Chat::save() const {
-  return guarded([&] { return impl_->save(); });
+  return guarded(kATurn, [&] { return impl_->save(); });
 }
 
 Status Chat::save_file(const std::string& path) const {
   MOKA_ASSIGN_OR_RETURN(const std::vector<uint8_t> bytes, save());
-  MOKA_ASSIGN_OR_RETURN(AtomicFile file, AtomicFile::create(path, Existing::kReplace));
-  MOKA_RETURN_IF_ERROR(file.write(bytes.data(), bytes.size()));
-  return file.commit();
+  return guarded(kATurn, [&] { return write_file(path, Existing::kReplace, bytes); });
 }
 
 Result<ChatStep> Chat::append(Role role, std::string_view text) {
@@ -279,14 +267,14 @@ Result<ChatStep> Chat::append(Role role, std::string_view text) {
 }
 
 Result<ChatStep> Chat::branch(TurnId after, Role role, std::string_view text) {
-  return guarded([&]() -> Result<ChatStep> {
+  return guarded(kATurn, [&]() -> Result<ChatStep> {
     MOKA_RETURN_IF_ERROR(impl_->check_turn(after));
     return impl_->give(after, role, text);
   });
 }
 
 Result<ChatStep> Chat::edit(TurnId turn, std::string_view text) {
-  return guarded([&]() -> Result<ChatStep> {
+  return guarded(kATurn, [&]() -> Result<ChatStep> {
     if (turn == kStartOfChat) {
       return Status(StatusCode::kInvalidArgument, "the start of the chat is no turn to edit");
     }
@@ -297,11 +285,11 @@ Result<ChatStep> Chat::edit(TurnId turn, std::string_view text) {
 }
 
 Result<ChatStep> Chat::generate(const GenerateOptions& options) {
-  return guarded([&] { return impl_->write(impl_->tree.current(), options); });
+  return guarded(kATurn, [&] { return impl_->write(impl_->tree.current(), options); });
 }
 
 Result<ChatStep> Chat::regenerate(const GenerateOptions& options) {
-  return guarded([&]() -> Result<ChatStep> {
+  return guarded(kATurn, [&]() -> Result<ChatStep> {
     const Turn* turn = impl_->tree.find(impl_->tree.current());
     if (turn == nullptr || !turn->generated()) {
       return Status(StatusCode::kFailedPrecondition,
@@ -314,7 +302,7 @@ Result<ChatStep> Chat::regenerate(const GenerateOptions& options) {
 }
 
 Result<ChatStep> Chat::undo() {
-  return guarded([&]() -> Result<ChatStep> {
+  return guarded(kATurn, [&]() -> Result<ChatStep> {
     if (impl_->tree.current() == kStartOfChat) {
       return Status(StatusCode::kFailedPrecondition, "the chat is at its start");
     }
@@ -323,11 +311,11 @@ Result<ChatStep> Chat::undo() {
 }
 
 Result<ChatStep> Chat::switch_to(TurnId turn) {
-  return guarded([&] { return impl_->go(turn); });
+  return guarded(kATurn, [&] { return impl_->go(turn); });
 }
 
 Status Chat::remove(TurnId turn) {
-  return guarded([&] { return impl_->remove(turn); });
+  return guarded(kATurn, [&] { return impl_->remove(turn); });
 }
 
 Span<const Turn> Chat::turns() const { return impl_->tree.turns(); }

@@ -6,6 +6,7 @@
 #include "runtime/chat_format.h"
 #include "runtime/chat_impl.h"
 #include "runtime/checksum.h"
+#include "runtime/little_endian.h"
 #include "runtime/snapshots.h"
 
 namespace moka {
@@ -15,7 +16,9 @@ class Writer {
  public:
   template <class T>
   void number(T value) {
-    for (size_t i = 0; i < sizeof(T); ++i) bytes_.push_back(static_cast<uint8_t>(value >> (8 * i)));
+    uint8_t bytes[sizeof(T)];
+    put_little_endian(value, bytes);
+    raw(bytes, sizeof(bytes));
   }
   void real(float value) {
     uint32_t bits;
@@ -122,7 +125,7 @@ Result<std::vector<uint8_t>> ChatImpl::save() const {
   }
   std::vector<uint8_t>& bytes = out.bytes();
   const uint64_t length = bytes.size() + kChatChecksumBytes;
-  for (size_t i = 0; i < 8; ++i) bytes[length_at + i] = static_cast<uint8_t>(length >> (8 * i));
+  put_little_endian(length, bytes.data() + length_at);
   bytes.reserve(static_cast<size_t>(length + total));
   out.number(xxh3_64(bytes.data(), bytes.size()));
   for (const State& state : states) out.raw(state.bytes.data(), state.bytes.size());

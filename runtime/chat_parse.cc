@@ -3,7 +3,6 @@
 // Everything is checked before it is used, and every count is held against the bytes that are left
 // before it allocates.
 #include <cmath>
-#include <cstdio>
 #include <cstring>
 #include <string>
 #include <utility>
@@ -11,6 +10,7 @@
 #include "runtime/chat_format.h"
 #include "runtime/chat_impl.h"
 #include "runtime/checksum.h"
+#include "runtime/little_endian.h"
 #include "runtime/snapshots.h"
 
 namespace moka {
@@ -18,12 +18,6 @@ namespace {
 
 Status corrupt(const std::string& what) {
   return Status(StatusCode::kCorrupt, "saved chat: " + what);
-}
-
-std::string hex(uint64_t number) {
-  char digits[17];
-  std::snprintf(digits, sizeof(digits), "%016llx", static_cast<unsigned long long>(number));
-  return digits;
 }
 
 // Reads numbers and texts from the head, and remembers when it ended too soon: what is read then is
@@ -34,11 +28,8 @@ class Reader {
 
   template <class T>
   T number() {
-    T value = 0;
-    if (!has(sizeof(T))) return value;
-    for (size_t i = 0; i < sizeof(T); ++i) {
-      value = static_cast<T>(value | static_cast<T>(static_cast<T>(at_[i]) << (8 * i)));
-    }
+    if (!has(sizeof(T))) return 0;
+    const T value = get_little_endian<T>(at_);
     skip(sizeof(T));
     return value;
   }
@@ -82,9 +73,8 @@ class Reader {
   bool ok_ = true;
 };
 
-uint64_t number_at(const uint8_t* bytes, size_t size) {
-  return size == 4 ? Reader(bytes, size).number<uint32_t>()
-                   : Reader(bytes, size).number<uint64_t>();
+uint32_t version_of(Span<const uint8_t> bytes) {
+  return get_little_endian<uint32_t>(bytes.data() + sizeof(kChatMagic));
 }
 
 // The head without magic, version, length and checksum, all of which are right.
@@ -95,20 +85,20 @@ Result<Span<const uint8_t>> check_head(Span<const uint8_t> bytes) {
   if (std::memcmp(bytes.data(), kChatMagic, sizeof(kChatMagic)) != 0) {
     return corrupt("does not begin with MOKACHAT");
   }
-  const uint64_t version = number_at(bytes.data() + 8, 4);
+  const uint32_t version = version_of(bytes);
   if (version != kChatVersion && version != kChatVersionWithPrefix) {
     return Status(StatusCode::kVersion, "saved chat: version " + std::to_string(version) +
                                             ", this library reads versions " +
                                             std::to_string(kChatVersion) + " and " +
                                             std::to_string(kChatVersionWithPrefix));
   }
-  const uint64_t length = number_at(bytes.data() + 12, 8);
+  const auto length = get_little_endian<uint64_t>(bytes.data() + 12);
   if (length > bytes.size() || length < kChatFixedBytes + kChatChecksumBytes) {
     return corrupt("its head has " + std::to_string(length) + " bytes, the whole of it " +
                    std::to_string(bytes.size()) + "; it is damaged or cut off");
   }
   const auto end = static_cast<size_t>(length) - kChatChecksumBytes;
-  if (number_at(bytes.data() + end, 8) != xxh3_64(bytes.data(), end)) {
+  if (get_little_endian<uint64_t>(bytes.data() + end) != xxh3_64(bytes.data(), end)) {
     return corrupt("the checksum does not match; it is damaged or cut off");
   }
   return bytes.subspan(kChatFixedBytes, end - kChatFixedBytes);
@@ -123,8 +113,9 @@ Status check_origin(const ChatImpl& chat, Reader* in) {
   const ModelInfo& info = chat.model.info();
   if (fingerprint != info.fingerprint) {
     return Status(StatusCode::kFailedPrecondition,
-                  "saved chat: it belongs to the model '" + name + "' (" + hex(fingerprint) +
-                      "), this one is '" + info.name + "' (" + hex(info.fingerprint) +
+                  "saved chat: it belongs to the model '" + name + "' (" +
+                      checksum_text(fingerprint) + "), this one is '" + info.name + "' (" +
+                      checksum_text(info.fingerprint) +
                       "); chats continue only with the very model file");
   }
   if (format != chat.options.format.id) {
@@ -322,7 +313,7 @@ Status ChatImpl::parse(Span<const uint8_t> bytes) {
   MOKA_ASSIGN_OR_RETURN(const Span<const uint8_t> head, check_head(bytes));
   Reader in(head.data(), head.size());
   MOKA_RETURN_IF_ERROR(check_origin(*this, &in));
-  const bool has_prefix = number_at(bytes.data() + 8, 4) == kChatVersionWithPrefix;
+  const bool has_prefix = version_of(bytes) == kChatVersionWithPrefix;
   MOKA_RETURN_IF_ERROR(parse_prefix(has_prefix, this, &in));
   MOKA_ASSIGN_OR_RETURN(sampler, parse_sampler(model.info().outputs, &in));
   MOKA_RETURN_IF_ERROR(parse_tree(model.info(), &in, &tree));

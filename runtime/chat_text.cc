@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "moka/loop_guard.h"
 #include "runtime/text/unicode.h"
 
 namespace moka {
@@ -26,8 +27,6 @@ size_t overlap(std::string_view text, std::string_view stop) {
   return size;
 }
 
-}  // namespace
-
 Status check_stop_texts(const std::vector<std::string>& stop) {
   if (stop.size() > kMaxStops) {
     return Status(StatusCode::kInvalidArgument, "stop: " + std::to_string(stop.size()) +
@@ -45,6 +44,35 @@ Status check_stop_texts(const std::vector<std::string>& stop) {
     }
   }
   return Status();
+}
+
+}  // namespace
+
+Status check_generate(const GenerateOptions& options, uint32_t vocab_size) {
+  if (options.max_tokens == 0) {
+    return Status(StatusCode::kInvalidArgument, "max_tokens is 0, must be at least 1");
+  }
+  for (size_t i = 0; i < options.stop_tokens.size(); ++i) {
+    const TokenId token = options.stop_tokens[i];
+    if (token >= 0 && static_cast<uint32_t>(token) < vocab_size) continue;
+    return Status(StatusCode::kOutOfRange, "stop_tokens[" + std::to_string(i) + "] is " +
+                                               std::to_string(token) + ", ids are 0 to " +
+                                               std::to_string(vocab_size - 1));
+  }
+  if (options.loop_tokens > LoopGuard::kMostTokens) {
+    return Status(StatusCode::kInvalidArgument,
+                  "loop_tokens is " + std::to_string(options.loop_tokens) + ", must be at most " +
+                      std::to_string(LoopGuard::kMostTokens));
+  }
+  return check_stop_texts(options.stop);
+}
+
+bool is_stop_token(const GenerateOptions& options, const Tokenizer& tokenizer, TokenId token) {
+  if (options.stop_at_end && (token == tokenizer.eos_id() || token == tokenizer.bos_id())) {
+    return true;
+  }
+  const auto& stops = options.stop_tokens;
+  return std::find(stops.begin(), stops.end(), token) != stops.end();
 }
 
 std::string_view TurnText::push(TokenId token) {

@@ -1,4 +1,5 @@
-// TurnText: the text of a turn that the model writes, as it comes.
+// Writing: the checks of its options, and TurnText, the text of a turn that the model writes, as it
+// comes.
 //
 // Given out are whole code points only, and nothing that may still become a stop text: the tokens
 // are read by then, but the text of the turn ends before it.
@@ -9,12 +10,15 @@
 #include <string_view>
 #include <vector>
 
-#include "moka/tokenizer.h"
+#include "moka/chat.h"
 
 namespace moka {
 
-// kInvalidArgument names the stop text that is none.
-Status check_stop_texts(const std::vector<std::string>& stop);
+// What is wrong with the options, if anything: kInvalidArgument and kOutOfRange name one.
+Status check_generate(const GenerateOptions& options, uint32_t vocab_size);
+
+// Whether a token, once drawn, ends the writing without being read.
+bool is_stop_token(const GenerateOptions& options, const Tokenizer& tokenizer, TokenId token);
 
 class TurnText {
  public:

@@ -13,25 +13,6 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-Status check_options(const GenerateOptions& options, uint32_t vocab_size) {
-  if (options.max_tokens == 0) {
-    return Status(StatusCode::kInvalidArgument, "max_tokens is 0, must be at least 1");
-  }
-  for (size_t i = 0; i < options.stop_tokens.size(); ++i) {
-    const TokenId token = options.stop_tokens[i];
-    if (token >= 0 && static_cast<uint32_t>(token) < vocab_size) continue;
-    return Status(StatusCode::kOutOfRange, "stop_tokens[" + std::to_string(i) + "] is " +
-                                               std::to_string(token) + ", ids are 0 to " +
-                                               std::to_string(vocab_size - 1));
-  }
-  if (options.loop_tokens > LoopGuard::kMostTokens) {
-    return Status(StatusCode::kInvalidArgument,
-                  "loop_tokens is " + std::to_string(options.loop_tokens) + ", must be at most " +
-                      std::to_string(LoopGuard::kMostTokens));
-  }
-  return check_stop_texts(options.stop);
-}
-
 }  // namespace
 
 // The loop of one turn: draws tokens, reads them, gives out their text, and knows when to end.
@@ -50,7 +31,6 @@ class ChatImpl::Writing {
   Status run(ChatCall* call, Sampler* drawing, Turn* turn);
 
  private:
-  bool is_stop(TokenId token) const;
   bool is_over(uint64_t written, TurnEnd* end) const;
   bool give_out(std::string_view text, Turn* turn) const;
 
@@ -72,15 +52,6 @@ void ChatImpl::Writing::go_on_from(const std::vector<const Turn*>& path) {
     const Turn& turn = *path[first];
     for (size_t i = turn.head; i < turn.tokens.size(); ++i) text_.go_on_from(turn.tokens[i]);
   }
-}
-
-bool ChatImpl::Writing::is_stop(TokenId token) const {
-  const Tokenizer& tokenizer = chat_->model.tokenizer();
-  if (options_.stop_at_end && (token == tokenizer.eos_id() || token == tokenizer.bos_id())) {
-    return true;
-  }
-  const auto& stops = options_.stop_tokens;
-  return std::find(stops.begin(), stops.end(), token) != stops.end();
 }
 
 bool ChatImpl::Writing::is_over(uint64_t written, TurnEnd* end) const {
@@ -106,7 +77,7 @@ Status ChatImpl::Writing::run(ChatCall* call, Sampler* drawing, Turn* turn) {
   bool listening = true;
   for (uint64_t written = 0; !is_over(written, &turn->end); ++written) {
     MOKA_ASSIGN_OR_RETURN(const TokenId token, drawing->sample(chat_->session.logits()));
-    if (is_stop(token)) {
+    if (is_stop_token(options_, chat_->model.tokenizer(), token)) {
       turn->end = TurnEnd::kStopToken;
       break;
     }
@@ -149,7 +120,7 @@ void ChatImpl::tell_recent(TurnId after, const std::vector<TokenId>& head, Sampl
 
 Result<ChatStep> ChatImpl::write(TurnId after, const GenerateOptions& how) {
   ChatCall call(this);
-  MOKA_RETURN_IF_ERROR(check_options(how, model.info().vocab_size));
+  MOKA_RETURN_IF_ERROR(check_generate(how, model.info().vocab_size));
   std::optional<Sampler> fresh;
   if (how.sampling) {
     MOKA_ASSIGN_OR_RETURN(fresh, Sampler::create(*how.sampling, model.info().outputs));

@@ -1,5 +1,6 @@
 #include "runtime/checksum.h"
 
+#include <cstdio>
 #include <new>
 
 #ifndef XXH_INLINE_ALL
@@ -23,6 +24,12 @@ void Xxh3Stream::update(const void* data, size_t size) {
 
 uint64_t Xxh3Stream::digest() const {
   return XXH3_64bits_digest(reinterpret_cast<const XXH3_state_t*>(state_));
+}
+
+std::string checksum_text(uint64_t checksum) {
+  char text[17];
+  std::snprintf(text, sizeof text, "%016llx", static_cast<unsigned long long>(checksum));
+  return text;
 }
 
 }  // namespace moka

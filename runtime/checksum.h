@@ -6,10 +6,14 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <string>
 
 namespace moka {
 
 uint64_t xxh3_64(const void* data, size_t size);
+
+// Sixteen hexadecimal digits.
+std::string checksum_text(uint64_t checksum);
 
 // The same, over bytes that come in pieces. However they are cut, digest() is that of the whole.
 class Xxh3Stream {

@@ -232,9 +232,7 @@ Status Session::restore_snapshot(std::string_view name) {
 Status Session::save_file(const std::string& path) const {
   return guarded("saving the session", [&]() -> Status {
     MOKA_ASSIGN_OR_RETURN(const std::vector<uint8_t> bytes, save());
-    MOKA_ASSIGN_OR_RETURN(AtomicFile file, AtomicFile::create(path, Existing::kReplace));
-    MOKA_RETURN_IF_ERROR(file.write(bytes.data(), bytes.size()));
-    return file.commit();
+    return write_file(path, Existing::kReplace, bytes);
   });
 }
 

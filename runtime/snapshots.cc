@@ -3,6 +3,7 @@
 #include <vector>
 
 #include "runtime/checksum.h"
+#include "runtime/little_endian.h"
 #include "runtime/text/unicode.h"
 
 namespace moka {
@@ -67,12 +68,9 @@ Result<const PrefixSnapshot*> usable_snapshot(const ModelSpec& spec, std::string
 }
 
 uint64_t snapshot_check(Span<const TokenId> tokens) {
-  std::vector<uint8_t> bytes;
-  bytes.reserve(4 * tokens.size());
-  for (const TokenId token : tokens) {
-    for (int shift = 0; shift < 32; shift += 8) {
-      bytes.push_back(static_cast<uint8_t>(static_cast<uint32_t>(token) >> shift));
-    }
+  std::vector<uint8_t> bytes(sizeof(TokenId) * tokens.size());
+  for (size_t i = 0; i < tokens.size(); ++i) {
+    put_little_endian(tokens[i], bytes.data() + sizeof(TokenId) * i);
   }
   return xxh3_64(bytes.data(), bytes.size());
 }

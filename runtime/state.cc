@@ -7,6 +7,7 @@
 
 #include "runtime/checksum.h"
 #include "runtime/kernels/kernels.h"
+#include "runtime/little_endian.h"
 
 namespace moka {
 namespace {
@@ -98,14 +99,14 @@ class StateWalk {
 
 template <class T>
 void put(uint8_t*& at, T value) {
-  for (size_t i = 0; i < sizeof(T); ++i) *at++ = static_cast<uint8_t>(value >> (8 * i));
+  put_little_endian(value, at);
+  at += sizeof(T);
 }
 
 template <class T>
 T get(const uint8_t*& at) {
-  T value = 0;
-  for (size_t i = 0; i < sizeof(T); ++i)
-    value = static_cast<T>(value | (static_cast<T>(*at++) << (8 * i)));
+  const T value = get_little_endian<T>(at);
+  at += sizeof(T);
   return value;
 }
 

@@ -16,6 +16,7 @@ namespace {
 
 using test::must;
 using test::new_chat;
+using test::read_branch;
 using test::row_of;
 using test::TemporaryFolder;
 using test::write_tokens;
@@ -56,22 +57,7 @@ ChatOptions from(const std::string& name, double penalty = 1.3) {
 
 // The bits of a session that reads the prefix, then what the turn's branch says.
 std::vector<float> read_behind(const Model& model, const Chat& chat, TurnId turn) {
-  std::vector<const Turn*> path;
-  for (TurnId id = turn; id != kStartOfChat; id = path.back()->parent) {
-    path.push_back(chat.find(id));
-    REQUIRE(path.back() != nullptr);
-  }
-  auto session = model.new_session();
-  REQUIRE(session.ok());
-  REQUIRE(session.value().append(find_snapshot(model.spec(), chat.from())->tokens).ok());
-  for (auto at = path.rbegin(); at != path.rend(); ++at) {
-    const Span<const TokenId> tokens((*at)->tokens);
-    if (!(*at)->generated()) REQUIRE(session.value().append(tokens).ok());
-    for (size_t i = 0; (*at)->generated() && i < tokens.size(); ++i) {
-      REQUIRE(session.value().append(tokens.subspan(i, 1)).ok());
-    }
-  }
-  return row_of(session.value().logits());
+  return row_of(read_branch(model, chat, turn).logits());
 }
 
 TEST_CASE("chat: one that begins from a snapshot has the bits of reading its prefix") {

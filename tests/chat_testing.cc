@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "doctest/doctest.h"
+#include "runtime/snapshots.h"
 
 namespace moka::test {
 
@@ -39,6 +40,7 @@ Session read_branch(const Model& model, const Chat& chat, TurnId turn) {
   const auto append = [&session](Span<const TokenId> tokens) {
     REQUIRE(session.value().append(tokens).ok());
   };
+  if (!chat.from().empty()) append(find_snapshot(model.spec(), chat.from())->tokens);
   for (auto at = path.rbegin(); at != path.rend(); ++at) {
     const Span<const TokenId> tokens((*at)->tokens);
     if (!(*at)->generated()) {

@@ -16,8 +16,8 @@ TestModelOptions chat_model_options();
 Model open_chat_model(const TestModel& made, uint32_t chunk = 16);
 Chat new_chat(const Model& model, const ChatOptions& options = {});
 
-// A fresh session that has read all turns up to `turn`: given ones at once, generated ones token by
-// token. Needs nothing of Chat but its turns.
+// A fresh session that has read the prefix that the chat began from, if any, and all turns up to
+// `turn`: given ones at once, generated ones token by token. Needs nothing of Chat but its turns.
 Session read_branch(const Model& model, const Chat& chat, TurnId turn);
 std::vector<float> row_of(Span<const float> logits);
 

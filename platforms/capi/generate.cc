@@ -1,5 +1,4 @@
 // Writing: the loop over a session's steps, and its options, which chats share.
-#include <algorithm>
 #include <chrono>
 #include <string>
 #include <string_view>
@@ -23,14 +22,6 @@ moka_generate_options default_generate() {
   options.max_ms = defaults.max_ms;
   options.loop_tokens = defaults.loop_tokens;
   return options;
-}
-
-bool is_stop(const GenerateOptions& options, const Tokenizer& tokenizer, TokenId token) {
-  if (options.stop_at_end && (token == tokenizer.eos_id() || token == tokenizer.bos_id())) {
-    return true;
-  }
-  return std::find(options.stop_tokens.begin(), options.stop_tokens.end(), token) !=
-         options.stop_tokens.end();
 }
 
 // One call of moka_session_generate.
@@ -79,12 +70,12 @@ bool Writing::is_over(uint64_t written, int32_t* end) const {
 
 // Draws a token and, unless it stops the writing, reads it. Both or none.
 Status Writing::write_token(TokenId* token, bool* stopped) {
-  const std::vector<uint8_t> before = sampler_->save();
+  const Sampler::Mark before = sampler_->mark();
   MOKA_ASSIGN_OR_RETURN(*token, sampler_->sample(session_->logits()));
-  *stopped = is_stop(options_, session_->model().tokenizer(), *token);
+  *stopped = is_stop_token(options_, session_->model().tokenizer(), *token);
   if (*stopped) return Status();
   const Status status = session_->append(Span<const TokenId>(token, 1));
-  if (!status.ok()) (void)sampler_->restore(before);
+  if (!status.ok()) sampler_->back_to(before);
   return status;
 }
 
@@ -143,17 +134,8 @@ class Report {
   bool good_ = false;
 };
 
-Status check_generate(const GenerateOptions& options, const Session& session) {
-  if (options.max_tokens == 0) return invalid("max_tokens is 0, must be at least 1");
-  const uint32_t vocab_size = session.model().info().vocab_size;
-  for (size_t i = 0; i < options.stop_tokens.size(); ++i) {
-    const TokenId token = options.stop_tokens[i];
-    if (token >= 0 && static_cast<uint32_t>(token) < vocab_size) continue;
-    return Status(StatusCode::kOutOfRange, "stop_tokens[" + std::to_string(i) + "] is " +
-                                               std::to_string(token) + ", ids are 0 to " +
-                                               std::to_string(vocab_size - 1));
-  }
-  MOKA_RETURN_IF_ERROR(check_stop_texts(options.stop));
+Status check_writing(const GenerateOptions& options, const Session& session) {
+  MOKA_RETURN_IF_ERROR(check_generate(options, session.model().info().vocab_size));
   if (session.position() != 0) return Status();
   return Status(StatusCode::kFailedPrecondition,
                 "nothing was read yet: append a token before writing");
@@ -225,7 +207,7 @@ moka_status moka_session_generate(moka_session* session, moka_sampler* sampler,
     MOKA_RETURN_IF_ERROR(check_writes(session->session.model()));
     moka::GenerateOptions how;
     MOKA_RETURN_IF_ERROR(read_generate(options, &how));
-    MOKA_RETURN_IF_ERROR(check_generate(how, session->session));
+    MOKA_RETURN_IF_ERROR(check_writing(how, session->session));
     return Writing(&session->session, &sampler->sampler, how).run(&report.written);
   });
 }

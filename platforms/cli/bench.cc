@@ -70,11 +70,8 @@ CLI::Option* add_list(CLI::App* app, const std::string& name, std::vector<uint64
 
 Status write_trace(const BenchOptions& options, const BenchReport& report) {
   const std::string text = json_line(trace_json(report, options.model));
-  MOKA_ASSIGN_OR_RETURN(
-      AtomicFile file,
-      AtomicFile::create(options.trace, options.force ? Existing::kReplace : Existing::kRefuse));
-  MOKA_RETURN_IF_ERROR(file.write(text.data(), text.size()));
-  return file.commit();
+  return write_file(options.trace, options.force ? Existing::kReplace : Existing::kRefuse,
+                    {reinterpret_cast<const uint8_t*>(text.data()), text.size()});
 }
 
 Outcome run_bench(const BenchOptions& options) {

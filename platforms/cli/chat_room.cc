@@ -16,25 +16,13 @@ constexpr size_t kRecallBytes = 240;  // of the text before, when a chat goes on
 
 Status wrong(const std::string& words) { return Status(StatusCode::kInvalidArgument, words); }
 
-bool inside_character(const std::string& text, size_t at) {
-  return at < text.size() && (static_cast<unsigned char>(text[at]) & 0xC0) == 0x80;
-}
-
 // The start of a text on one line.
 std::string first_words(const std::string& text) {
-  size_t end = std::min(text.size(), kShownBytes);
-  while (end > 0 && inside_character(text, end)) --end;
-  std::string words = text.substr(0, end) + (end < text.size() ? "..." : "");
+  std::string words = first_bytes(text, kShownBytes);
   for (char& c : words) {
     if (c == '\n' || c == '\t' || c == '\r') c = ' ';
   }
   return words;
-}
-
-std::string last_words(const std::string& text) {
-  size_t begin = text.size() - std::min(text.size(), kRecallBytes);
-  while (inside_character(text, begin)) ++begin;
-  return (begin > 0 ? "..." : "") + text.substr(begin);
 }
 
 const char* role_name(Role role) {
@@ -305,7 +293,7 @@ void ChatRoom::introduce() const {
     if (text.size() > 2 * kRecallBytes) text.erase(0, text.size() - 2 * kRecallBytes);
   }
   say("at turn " + std::to_string(turn->id) + ", behind " + with_commas(turn->position) +
-      " tokens:\n" + last_words(text));
+      " tokens:\n" + last_bytes(text, kRecallBytes));
 }
 
 }  // namespace moka::cli

@@ -261,11 +261,9 @@ Outcome Forecaster::write(const ForecastReport& report, const std::vector<Holdou
   if (!options_.plot
            .empty()) {  // first: a plot that cannot be written is an error before any output
     const std::string svg = svg_of(plot);
-    Result<AtomicFile> file =
-        AtomicFile::create(options_.plot, options_.force ? Existing::kReplace : Existing::kRefuse);
-    Status status = file.status();
-    if (file.ok()) status = file.value().write(svg.data(), svg.size());
-    if (status.ok()) status = file.value().commit();
+    const Status status =
+        write_file(options_.plot, options_.force ? Existing::kReplace : Existing::kRefuse,
+                   {reinterpret_cast<const uint8_t*>(svg.data()), svg.size()});
     if (!status.ok()) return Outcome::failure(status);
   }
   if (options_.json) {

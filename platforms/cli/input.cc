@@ -114,4 +114,11 @@ Result<std::string> read_text(const std::string& path, uint64_t max_bytes) {
   }
 }
 
+Result<std::string> read_prompt(const std::string& path) {
+  MOKA_ASSIGN_OR_RETURN(std::string text, read_text(path));
+  if (!text.empty() && text.back() == '\n') text.pop_back();
+  if (!text.empty() && text.back() == '\r') text.pop_back();
+  return text;
+}
+
 }  // namespace moka::cli

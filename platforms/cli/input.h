@@ -61,6 +61,9 @@ class LineReader {
 constexpr uint64_t kMaxTextBytes = uint64_t{1} << 30;
 Result<std::string> read_text(const std::string& path, uint64_t max_bytes = kMaxTextBytes);
 
+// The same without one newline at its end, which editors put there.
+Result<std::string> read_prompt(const std::string& path);
+
 }  // namespace moka::cli
 
 #endif  // MOKA_PLATFORMS_CLI_INPUT_H_

@@ -10,6 +10,7 @@
 #include "platforms/cli/memory.h"
 #include "platforms/cli/options.h"
 #include "platforms/cli/terminal.h"
+#include "runtime/checksum.h"
 #include "runtime/loader.h"
 
 namespace moka::cli {
@@ -41,12 +42,6 @@ struct Inspection {
   MemoryNeed memory;    // only when supported
   uint64_t within = 0;  // memory that is asked about
 };
-
-std::string hex(uint64_t number) {
-  char text[20];
-  std::snprintf(text, sizeof(text), "%016llx", static_cast<unsigned long long>(number));
-  return text;
-}
 
 std::string stored_as(const Tensor& tensor) {
   std::string words = dtype_name(tensor.dtype);
@@ -142,7 +137,8 @@ void add_metadata(const ModelSpec& spec, Page* page) {
   if (m.sampling) page->line("sampling", sampling_words(*m.sampling));
   page->line("made by", m.converter);
   for (const SourceFile& file : m.source_files) {
-    page->line("source", file.name + ", " + bytes_words(file.size) + ", XXH3 " + hex(file.xxh3));
+    page->line("source",
+               file.name + ", " + bytes_words(file.size) + ", XXH3 " + checksum_text(file.xxh3));
   }
   for (const KeyValue& extra : m.extra) page->line("extra", extra.key + ": " + extra.value);
 }
@@ -242,7 +238,7 @@ std::string page_of(const Inspection& in, bool tensors) {
   add_memory(in, &page);
   page.line("file size", with_commas(in.file.bytes.size()) + " bytes, format " +
                              std::to_string(in.file.format_version) + ", fingerprint " +
-                             hex(in.file.fingerprint));
+                             checksum_text(in.file.fingerprint));
   std::string features;
   for (const std::string& name : spec.required_features)
     features += (features.empty() ? "" : ", ") + name;
@@ -287,7 +283,7 @@ Json metadata_json(const Metadata& m) {
   json["source_files"] = Json::array();
   for (const SourceFile& file : m.source_files) {
     json["source_files"].push_back(
-        {{"name", file.name}, {"bytes", file.size}, {"xxh3", hex(file.xxh3)}});
+        {{"name", file.name}, {"bytes", file.size}, {"xxh3", checksum_text(file.xxh3)}});
   }
   if (m.measurement) {
     json["measurement"] = {{"text", m.measurement->text_name},
@@ -317,7 +313,7 @@ Json json_of(const Inspection& in) {
   Json json = {{"file", in.path},
                {"file_bytes", in.file.bytes.size()},
                {"format_version", in.file.format_version},
-               {"fingerprint", hex(in.file.fingerprint)},
+               {"fingerprint", checksum_text(in.file.fingerprint)},
                {"supported", in.supported.ok()}};
   if (!in.supported.ok()) json["unsupported_reason"] = in.supported.message();
   json["required_features"] = spec.required_features;

@@ -117,7 +117,7 @@ class Run {
         memory_(std::move(memory)),
         from_(from) {
     const Tokenizer& tokenizer = model.tokenizer();
-    begin_ = tokenizer.bos_id() >= 0 ? tokenizer.bos_id() : tokenizer.eos_id();
+    begin_ = tokenizer.begin_id();
   }
 
   Outcome read_prompt(const std::string& text);
@@ -350,9 +350,7 @@ Outcome prompt_text(const RunOptions& options, std::string* text) {
                            : is_terminal(STDIN_FILENO)  ? ""
                                                         : "-";
   if (path.empty()) return {};
-  MOKA_ASSIGN_OR_RETURN(*text, read_text(path));
-  if (!text->empty() && text->back() == '\n') text->pop_back();
-  if (!text->empty() && text->back() == '\r') text->pop_back();
+  MOKA_ASSIGN_OR_RETURN(*text, read_prompt(path));
   return {};
 }
 

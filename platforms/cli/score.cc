@@ -65,7 +65,7 @@ Result<Passage> Scorer::passage_of(const std::string& text, const std::string& c
   MOKA_RETURN_IF_ERROR(check_text(task_.model(), text, name));
   const Tokenizer& tokenizer = task_.model().tokenizer();
   Passage passage;
-  const TokenId begin = tokenizer.bos_id() >= 0 ? tokenizer.bos_id() : tokenizer.eos_id();
+  const TokenId begin = tokenizer.begin_id();
   if (begin >= 0) passage.tokens.push_back(begin);
   const size_t before = passage.tokens.size();
   const Status encoded = tokenizer.encode(context + text, &passage.tokens, false);

@@ -53,17 +53,11 @@ Json info_json(const SnapshotInfo& info) {
 // The first words of a text, on one line.
 std::string beginning(const std::string& text) {
   constexpr size_t kMost = 48;
-  std::string line;
-  size_t at = 0;
-  for (; at < text.size() && line.size() < kMost; ++at) {
-    line += static_cast<unsigned char>(text[at]) <= ' ' ? ' ' : text[at];
+  std::string line = first_bytes(text, kMost);
+  for (char& c : line) {
+    if (static_cast<unsigned char>(c) <= ' ') c = ' ';
   }
-  if (at == text.size()) return line;
-  while (!line.empty() && (static_cast<unsigned char>(text[at]) & 0xC0) == 0x80) {
-    line.pop_back();  // back to the start of a character
-    --at;
-  }
-  return line + "...";
+  return line;
 }
 
 Outcome add(const SnapshotArguments& arguments) {
@@ -72,9 +66,7 @@ Outcome add(const SnapshotArguments& arguments) {
     if (arguments.prompt_file.empty()) {
       return Outcome::usage("add: the text is missing; give it with -f FILE or -p TEXT");
     }
-    MOKA_ASSIGN_OR_RETURN(text.text, read_text(arguments.prompt_file));
-    if (!text.text.empty() && text.text.back() == '\n') text.text.pop_back();
-    if (!text.text.empty() && text.text.back() == '\r') text.text.pop_back();
+    MOKA_ASSIGN_OR_RETURN(text.text, read_prompt(arguments.prompt_file));
   }
   std::optional<Progress> bar;
   SnapshotOptions how;

@@ -37,6 +37,10 @@ std::string printf_double(const char* format, double value) {
   return buffer;
 }
 
+bool inside_character(const std::string& text, size_t at) {
+  return at < text.size() && (static_cast<unsigned char>(text[at]) & 0xC0) == 0x80;
+}
+
 }  // namespace
 
 bool write_output(std::string_view text) {
@@ -64,6 +68,18 @@ void say(std::string_view words) {
 }
 
 void say_prompt(std::string_view words) { (void)write_all(STDERR_FILENO, printable(words)); }
+
+std::string first_bytes(const std::string& text, size_t most) {
+  size_t end = std::min(text.size(), most);
+  while (end > 0 && inside_character(text, end)) --end;
+  return text.substr(0, end) + (end < text.size() ? "..." : "");
+}
+
+std::string last_bytes(const std::string& text, size_t most) {
+  size_t begin = text.size() - std::min(text.size(), most);
+  while (inside_character(text, begin)) ++begin;
+  return (begin > 0 ? "..." : "") + text.substr(begin);
+}
 
 std::string printable(std::string_view text) {
   std::string out(text);

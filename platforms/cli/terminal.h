@@ -34,6 +34,11 @@ void say_prompt(std::string_view words);
 // newlines.
 std::string printable(std::string_view text);
 
+// The first or last `most` bytes of a text, or a little fewer so that no character is cut, with
+// "..." where there was more.
+std::string first_bytes(const std::string& text, size_t most);
+std::string last_bytes(const std::string& text, size_t most);
+
 // Columns of the terminal behind a file descriptor, 80 if it is none.
 size_t terminal_width(int fd);
 bool is_terminal(int fd);

@@ -1,5 +1,6 @@
 // `moka verify`: is a model file whole, and does it compute here what it computed when it was made?
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -85,8 +86,14 @@ class Verification {
   Outcome check_test_vector(const ModelSpec& spec);
   Outcome check_snapshots(const ModelSpec& spec);
   Outcome check_snapshot_of(const Model& model, const PrefixSnapshot& snapshot, Json* report);
+  // Opened when it is first asked for.
+  const OpenedModel& opened_model() {
+    if (!opened_) opened_ = open_model(options_.model, options_.threads);
+    return *opened_;
+  }
 
   const VerifyOptions& options_;
+  std::optional<OpenedModel> opened_;
   Json report_;
 };
 
@@ -149,7 +156,7 @@ Outcome Verification::check_test_vector(const ModelSpec& spec) {
   }
   const TestVector& test = *spec.test_vector;
   report = {{"status", "unsupported"}, {"prompt", test.prompt}, {"expected", test.expected}};
-  OpenedModel opened = open_model(options_.model, options_.threads);
+  const OpenedModel& opened = opened_model();
   if (!opened.model) {
     line("test vector", "not run");
     return opened.outcome;
@@ -184,7 +191,7 @@ Outcome Verification::check_snapshots(const ModelSpec& spec) {
   if (spec.prefix_snapshots.empty()) return {};
   Json& report = report_["snapshots"];
   report = Json::array();
-  OpenedModel opened = open_model(options_.model, options_.threads);
+  const OpenedModel& opened = opened_model();
   if (!opened.model) {
     line("snapshots", "not run");
     return opened.outcome;

@@ -14,6 +14,7 @@
 #include "runtime/aligned_buffer.h"
 #include "runtime/kernels/dense.h"
 #include "runtime/tiles.h"
+#include "tests/fuzz/choices.h"
 #include "tests/fuzz/targets.h"
 #include "tests/kernel_testing.h"
 
@@ -23,26 +24,10 @@ using moka::DenseArgs;
 using moka::DenseKernels;
 using moka::DenseRows;
 using moka::DType;
+using moka::fuzz::Choices;
+using moka::fuzz::require;
 using moka::test::Floats;
 using moka::test::kEps;
-
-class Choices {
- public:
-  Choices(const uint8_t* data, size_t size) : data_(data), end_(data + size) {}
-  uint8_t byte() { return data_ == end_ ? uint8_t{0} : *data_++; }
-  size_t below(size_t n) { return byte() % n; }
-  int8_t int8() { return static_cast<int8_t>(byte()); }
-
- private:
-  const uint8_t* data_;
-  const uint8_t* end_;
-};
-
-void require(bool good, const DenseKernels& table, const std::string& what) {
-  if (good) return;
-  std::fprintf(stderr, "dense kernel table %s: %s\n", table.name, what.c_str());
-  std::abort();
-}
 
 // A matrix in tiles, and the integers that its numbers stand for.
 struct Matrix {

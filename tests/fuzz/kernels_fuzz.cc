@@ -13,42 +13,19 @@
 #include <vector>
 
 #include "runtime/half.h"
+#include "tests/fuzz/choices.h"
 #include "tests/fuzz/targets.h"
 #include "tests/kernel_testing.h"
 
 namespace {
 
 using moka::Kernels;
+using moka::fuzz::Choices;
+using moka::fuzz::require;
 using moka::test::Block;
 using moka::test::Deviation;
 using moka::test::Floats;
 using moka::test::kEps;
-
-class Choices {
- public:
-  Choices(const uint8_t* data, size_t size) : data_(data), end_(data + size) {}
-  uint8_t byte() { return data_ == end_ ? uint8_t{0} : *data_++; }
-  size_t below(size_t n) { return byte() % n; }
-  // A multiple of 1/16 in [-8, 8), times `spread`.
-  float number(float spread) {
-    return static_cast<float>(static_cast<int8_t>(byte())) / 16.0f * spread;
-  }
-  Floats numbers(size_t n, float spread) {
-    Floats block(n);
-    for (float& value : block) value = number(spread);
-    return block;
-  }
-
- private:
-  const uint8_t* data_;
-  const uint8_t* end_;
-};
-
-void require(bool good, const Kernels& kernels, const std::string& what) {
-  if (good) return;
-  std::fprintf(stderr, "kernel table %s: %s\n", kernels.name, what.c_str());
-  std::abort();
-}
 
 // One kernel's run on one table: everything that it wrote, and how far that may be from the scalar
 // table's, element by element.

@@ -55,6 +55,15 @@ class Sampler {
   std::vector<uint8_t> save() const;
   Status restore(Span<const uint8_t> bytes);
 
+  // What one sample() changes: who cannot use the token takes the draw back. Cheaper than save().
+  struct Mark {
+    uint64_t random[4];
+    size_t recent_count;
+    TokenId recent;  // in the place that the next token takes
+  };
+  Mark mark() const;
+  void back_to(const Mark& mark);  // one sample() after mark()
+
   const SamplerOptions& options() const { return options_; }
 
  private:
@@ -66,17 +75,8 @@ class Sampler {
   friend class ExecutorImpl;
   friend class Session;
 
-  // What one sample() changes: a call that fails after it takes the draw back.
-  struct Mark {
-    uint64_t random[4];
-    size_t recent_count;
-    TokenId recent;  // in the place that the next token takes
-  };
-
   Sampler() = default;
 
-  Mark mark() const;
-  void back_to(const Mark& mark);  // one sample() after mark()
   static Status check(const SamplerOptions& options, size_t vocab_size);
   static bool better(const Candidate& a, const Candidate& b);
   TokenId most_likely(Span<const float> logits) const;

@@ -58,6 +58,8 @@ class Tokenizer {
   // -1 where the model has none.
   TokenId bos_id() const;
   TokenId eos_id() const;
+  // What a text begins with: bos, or eos where there is none; -1 where there is neither.
+  TokenId begin_id() const { return bos_id() >= 0 ? bos_id() : eos_id(); }
   TokenId pad_id() const;
   TokenId unknown_id() const;
 
