@@ -8,6 +8,8 @@
 //   void nibbles(const uint8_t* p, Code, W* even, W* odd)   two groups of int4, multiplied
 //   Acc zeros(Acc, Code, int32_t sum)                 takes off what nibbles() left in: nothing, or
 //                                                     zero * multiplier * sum of the block's x
+//   void store_i8(W, Code, uint8_t* out)              what nibbles() made, without what it left in, as
+//                                                     weights() reads it
 //   Acc add(Acc, W, const int8_t* x)                  adds w . x[0..3]
 //   void store(Acc, int32_t* out)                     the 16 sums, in order
 //   kWeightShift                  what weights() adds to every int8 weight
@@ -19,9 +21,10 @@
 //   void store_i8(R, int8_t*)     of integers -128 to 127
 //
 // A few rows are limited by memory: they walk Dot::kStreams tiles far apart at once, which keeps more
-// reads under way than one stream does (measured: twice the bandwidth), and asks for lines ahead.
+// reads under way than one stream does (measured: twice the bandwidth), and asks for lines ahead. More
+// rows pass by a few tiles several times, and ask for the tiles after them.
 
-constexpr size_t kAhead = 2048;  // bytes
+constexpr size_t kAhead = 4096;  // bytes
 
 #if defined(__GNUC__)
 inline void dense_prefetch(const uint8_t* p) { __builtin_prefetch(p, 0, 3); }
@@ -82,49 +85,48 @@ inline void dense_quantise(const float* from, size_t n, size_t row, const DenseR
 
 // ---- the end of a sum --------------------------------------------------------------------------
 
-// 16 results of one row; the last tile of a matrix may have fewer.
-inline void dense_write(const DenseArgs& a, size_t row, size_t tile, const float* values) {
-  const size_t at = 16 * tile;
-  float* y = a.y + row * a.y_stride + at;
-  const size_t n = a.outputs - at < 16 ? a.outputs - at : 16;
-  if (n == 16) {
-    for (size_t i = 0; i < 16; i += Num::kWidth) {
-      const Num::R v = Num::load(values + i);
-      Num::store(y + i, v);
-    }
-  } else {
-    std::memcpy(y, values, n * sizeof(float));
-  }
-}
-
-inline void dense_bias(const DenseArgs& a, size_t tile, float* bias) {
-  const size_t at = 16 * tile;
-  const size_t n = a.outputs - at < 16 ? a.outputs - at : 16;
-  std::memset(bias, 0, 16 * sizeof(float));
-  if (a.bias != nullptr) std::memcpy(bias, a.bias + at, n * sizeof(float));
-}
-
-// `sums` are of q w, plus `shift` times the row's sum of q. `scales`: of the tile, { float[16]; int32[16] }.
+// The sums of kR rows from `row` on, of q w plus `shift` times the row's sum of q, to the outputs of a
+// tile; the last tile of a matrix may have fewer than 16. `scales`: of the tile, { float[16]; int32[16] }.
+template <size_t kR>
 inline void dense_finish(const DenseArgs& a, size_t row, size_t tile, const uint8_t* scales,
-                         const int32_t* sums, int32_t shift) {
+                         const int32_t (&sums)[kR][16], int32_t shift) {
   const float* scale = reinterpret_cast<const float*>(scales);
   const uint32_t* of_weights = reinterpret_cast<const uint32_t*>(scales + 64);
-  alignas(64) int32_t exact[16];
-  alignas(64) float bias[16], y[16];
-  dense_bias(a, tile, bias);
-  // Without sign, because the file's sums may be anything.
-  const uint32_t zero = static_cast<uint32_t>(a.x.zero[row]);
-  const uint32_t shifted = static_cast<uint32_t>(shift * a.x.sum[row]);
-  for (size_t i = 0; i < 16; ++i) {
-    const uint32_t sum = static_cast<uint32_t>(sums[i]) - shifted - zero * of_weights[i];
-    exact[i] = static_cast<int32_t>(sum);
+  const size_t at = 16 * tile, n = a.outputs - at < 16 ? a.outputs - at : 16;
+  alignas(64) float some[16] = {};  // the bias, then results, where there are fewer
+  const float* bias = some;
+  if (a.bias != nullptr) {
+    if (n == 16) {
+      bias = a.bias + at;
+    } else {
+      for (size_t i = 0; i < n; ++i) some[i] = a.bias[at + i];
+    }
   }
-  const Num::R step = Num::set(a.x.step[row]);
-  for (size_t i = 0; i < 16; i += Num::kWidth) {
-    const Num::R v = Num::mul(Num::load_i32(exact + i), step);
-    Num::store(y + i, Num::fma(v, Num::load(scale + i), Num::load(bias + i)));
+  Num::R factor[16 / Num::kWidth], offset[16 / Num::kWidth];
+  MOKA_UNROLL
+  for (size_t i = 0; i < 16 / Num::kWidth; ++i) {
+    factor[i] = Num::load(scale + i * Num::kWidth);
+    offset[i] = Num::load(bias + i * Num::kWidth);
   }
-  dense_write(a, row, tile, y);
+  for (size_t r = 0; r < kR; ++r) {
+    float* y = a.y + (row + r) * a.y_stride + at;
+    float* to = n == 16 ? y : some;
+    // Without sign, because the file's sums may be anything.
+    const uint32_t zero = static_cast<uint32_t>(a.x.zero[row + r]);
+    const uint32_t shifted = static_cast<uint32_t>(shift * a.x.sum[row + r]);
+    const Num::R step = Num::set(a.x.step[row + r]);
+    alignas(64) int32_t exact[16];
+    for (size_t i = 0; i < 16; ++i) {
+      const uint32_t sum = static_cast<uint32_t>(sums[r][i]) - shifted - zero * of_weights[i];
+      exact[i] = static_cast<int32_t>(sum);
+    }
+    MOKA_UNROLL
+    for (size_t i = 0; i < 16 / Num::kWidth; ++i) {
+      const Num::R v = Num::mul(Num::load_i32(exact + i * Num::kWidth), step);
+      Num::store(to + i * Num::kWidth, Num::fma(v, factor[i], offset[i]));
+    }
+    if (n < 16) std::memcpy(y, some, n * sizeof(float));
+  }
 }
 
 // Bytes of a tile's scales, sums and codes.
@@ -133,11 +135,12 @@ inline size_t dense_code_strip(const DenseArgs& a) { return kScales + a.inputs /
 
 // ---- rows by tiles -----------------------------------------------------------------------------
 
-// Rows row ... row + kR by tiles tile, tile + apart, ... (kT of them).
+// Rows row ... row + kR by tiles tile, tile + apart, ... (kT of them), whose numbers begin at `w` and
+// whose scales are `scale_strip` apart.
 template <size_t kR, size_t kT>
-inline void dense_int8_part(const DenseArgs& a, size_t row, size_t tile, size_t apart) {
-  const size_t strip = 16 * a.inputs;
-  const uint8_t* w = a.data + tile * strip;
+inline void dense_int8_tiles(const DenseArgs& a, size_t row, size_t tile, size_t apart,
+                             const uint8_t* w, size_t scale_strip) {
+  const size_t strip = 16 * a.inputs, ahead = apart == 1 ? kT * strip : kAhead;
   const int8_t* x = a.x.q + row * a.x.stride;
   Dot::Acc acc[kR][kT];
   MOKA_UNROLL
@@ -149,7 +152,7 @@ inline void dense_int8_part(const DenseArgs& a, size_t row, size_t tile, size_t 
     MOKA_UNROLL
     for (size_t t = 0; t < kT; ++t) {
       const uint8_t* line = w + t * apart * strip + 16 * k;
-      dense_prefetch(line + kAhead);
+      dense_prefetch(line + ahead);
       const Dot::W weights = Dot::weights(line);
       MOKA_UNROLL
       for (size_t r = 0; r < kR; ++r) {
@@ -157,13 +160,13 @@ inline void dense_int8_part(const DenseArgs& a, size_t row, size_t tile, size_t 
       }
     }
   }
-  for (size_t r = 0; r < kR; ++r) {
-    for (size_t t = 0; t < kT; ++t) {
-      alignas(64) int32_t sums[16];
-      Dot::store(acc[r][t], sums);
-      const size_t at = tile + t * apart;
-      dense_finish(a, row + r, at, a.scales + at * kScales, sums, Dot::kWeightShift);
-    }
+  MOKA_UNROLL
+  for (size_t t = 0; t < kT; ++t) {
+    alignas(64) int32_t sums[kR][16];
+    MOKA_UNROLL
+    for (size_t r = 0; r < kR; ++r) Dot::store(acc[r][t], sums[r]);
+    const size_t at = tile + t * apart;
+    dense_finish<kR>(a, row, at, a.scales + at * scale_strip, sums, Dot::kWeightShift);
   }
 }
 
@@ -172,6 +175,7 @@ template <size_t kR, size_t kT>
 inline void dense_int4_part(const DenseArgs& a, size_t row, size_t tile, size_t apart) {
   const size_t blocks = a.inputs / kDenseBlock, strip = 8 * a.inputs;
   const size_t code_strip = dense_code_strip(a), row_blocks = a.x.stride / kDenseBlock;
+  const size_t ahead = apart == 1 ? kT * strip : kAhead;
   const uint8_t* w = a.data + tile * strip;
   const uint8_t* codes = a.scales + tile * code_strip + kScales;
   Dot::Acc acc[kR][kT];
@@ -193,7 +197,7 @@ inline void dense_int4_part(const DenseArgs& a, size_t row, size_t tile, size_t 
       MOKA_UNROLL
       for (size_t pair = 0; pair < 4; ++pair) {
         const uint8_t* line = w + t * apart * strip + 256 * b + 64 * pair;
-        dense_prefetch(line + kAhead);
+        dense_prefetch(line + ahead);
         Dot::W even, odd;
         Dot::nibbles(line, code, &even, &odd);
         MOKA_UNROLL
@@ -205,26 +209,33 @@ inline void dense_int4_part(const DenseArgs& a, size_t row, size_t tile, size_t 
       }
     }
   }
-  for (size_t r = 0; r < kR; ++r) {
-    for (size_t t = 0; t < kT; ++t) {
-      alignas(64) int32_t sums[16];
-      Dot::store(acc[r][t], sums);
-      const size_t at = tile + t * apart;
-      dense_finish(a, row + r, at, a.scales + at * code_strip, sums, 0);
-    }
+  MOKA_UNROLL
+  for (size_t t = 0; t < kT; ++t) {
+    alignas(64) int32_t sums[kR][16];
+    MOKA_UNROLL
+    for (size_t r = 0; r < kR; ++r) Dot::store(acc[r][t], sums[r]);
+    const size_t at = tile + t * apart;
+    dense_finish<kR>(a, row, at, a.scales + at * code_strip, sums, 0);
   }
 }
 
 struct DenseInt8 {
   template <size_t kR, size_t kT>
   static void part(const DenseArgs& a, size_t row, size_t tile, size_t apart) {
-    dense_int8_part<kR, kT>(a, row, tile, apart);
+    dense_int8_tiles<kR, kT>(a, row, tile, apart, a.data + tile * 16 * a.inputs, kScales);
   }
 };
 struct DenseInt4 {
   template <size_t kR, size_t kT>
   static void part(const DenseArgs& a, size_t row, size_t tile, size_t apart) {
     dense_int4_part<kR, kT>(a, row, tile, apart);
+  }
+};
+// int4 that dense_unpack() has made int8 of, in the scratch.
+struct DenseUnpacked {
+  template <size_t kR, size_t kT>
+  static void part(const DenseArgs& a, size_t row, size_t tile, size_t apart) {
+    dense_int8_tiles<kR, kT>(a, row, tile, apart, a.scratch, dense_code_strip(a));
   }
 };
 
@@ -254,4 +265,41 @@ inline void dense_rows(const DenseArgs& a) {
 }
 
 inline void dense_int8(const DenseArgs& a) { dense_rows<DenseInt8>(a); }
-inline void dense_int4(const DenseArgs& a) { dense_rows<DenseInt4>(a); }
+
+// The numbers of one tile of int4 as the int8 that they stand for, in the layout of int8.
+inline void dense_unpack(const DenseArgs& a, size_t tile, uint8_t* out) {
+  const size_t blocks = a.inputs / kDenseBlock, strip = 8 * a.inputs;
+  const uint8_t* w = a.data + tile * strip;
+  const uint8_t* codes = a.scales + tile * dense_code_strip(a) + kScales;
+  for (size_t b = 0; b < blocks; ++b) {
+    const Dot::Code code = Dot::code(codes + 16 * b);
+    MOKA_UNROLL
+    for (size_t pair = 0; pair < 4; ++pair, w += 64, out += 128) {
+      dense_prefetch(w + Dot::kTiles * strip);
+      Dot::W even, odd;
+      Dot::nibbles(w, code, &even, &odd);
+      Dot::store_i8(even, code, out);
+      Dot::store_i8(odd, code, out + 64);
+    }
+  }
+}
+
+// Rows from which on it pays to unpack a tile once for all of them.
+constexpr size_t kUnpackRows = 2 * Dot::kRows;
+// Of scratch for each input.
+constexpr size_t kUnpackBytes = 16 * Dot::kTiles;
+
+inline void dense_int4(const DenseArgs& a) {
+  if (a.rows < kUnpackRows) return dense_rows<DenseInt4>(a);
+  size_t tile = a.first;
+  for (; tile + Dot::kTiles <= a.last; tile += Dot::kTiles) {
+    for (size_t t = 0; t < Dot::kTiles; ++t) {
+      dense_unpack(a, tile + t, a.scratch + t * 16 * a.inputs);
+    }
+    dense_down<DenseUnpacked, Dot::kRows, Dot::kTiles>(a, 0, tile, 1);
+  }
+  for (; tile < a.last; ++tile) {
+    dense_unpack(a, tile, a.scratch);
+    dense_down<DenseUnpacked, Dot::kRows, 1>(a, 0, tile, 1);
+  }
+}

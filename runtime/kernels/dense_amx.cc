@@ -217,51 +217,27 @@ inline void amx_int8(const DenseArgs& a) {
 
 // ---- int4 --------------------------------------------------------------------------------------
 
-// The numbers of one tile as the int8 that they stand for, to `out` in the layout of int8.
-inline void unpack_tile(const DenseArgs& a, size_t tile, uint8_t* out) {
-  const size_t blocks = a.inputs / kDenseBlock;
-  const uint8_t* w = a.data + tile * 8 * a.inputs;
-  const uint8_t* codes = a.scales + tile * dense_code_strip(a) + kScales;
-  for (size_t b = 0; b < blocks; ++b) {
-    const Dot::Code code = Dot::code(codes + 16 * b);
-    // From the low half of 32 bits into all four bytes.
-    const __m512i zero = _mm512_mullo_epi16(
-        _mm512_or_si512(code.zero, _mm512_slli_epi32(code.zero, 16)), _mm512_set1_epi16(257));
-    MOKA_UNROLL
-    for (size_t pair = 0; pair < 4; ++pair, w += 64, out += 128) {
-      dense_prefetch(w + kAhead);
-      Dot::W even, odd;
-      Dot::nibbles(w, code, &even, &odd);
-      _mm512_store_si512(out, _mm512_sub_epi8(even, zero));
-      _mm512_store_si512(out + 64, _mm512_sub_epi8(odd, zero));
-    }
-  }
-}
-
 inline void amx_int4(const DenseArgs& a) {
   if (a.rows <= kFewRowsInt4) return dense_int4(a);
   shape_tiles(a.inputs % 64);
   const size_t strip = 16 * a.inputs, code_strip = dense_code_strip(a);
   size_t tile = a.first;
   for (; tile + 2 <= a.last; tile += 2) {
-    unpack_tile(a, tile, a.scratch);
-    unpack_tile(a, tile + 1, a.scratch + strip);
+    dense_unpack(a, tile, a.scratch);
+    dense_unpack(a, tile + 1, a.scratch + strip);
     column_int8<true>(a, tile, a.scratch, a.scales + tile * code_strip, code_strip);
   }
   if (tile < a.last) {
-    unpack_tile(a, tile, a.scratch);
+    dense_unpack(a, tile, a.scratch);
     column_int8<false>(a, tile, a.scratch, a.scales + tile * code_strip, code_strip);
   }
   release_tiles();
 }
 
-constexpr DenseKernels kTable = {"amx",
-                                 "avx512",
-                                 kCpuAvx512 | kCpuAvx2Fma | kCpuAvx512Vnni | kCpuAmxInt8,
-                                 dense_quantise,
-                                 amx_int8,
-                                 amx_int4,
-                                 32};
+constexpr DenseKernels kTable = {
+    "amx",          "avx512", kCpuAvx512 | kCpuAvx2Fma | kCpuAvx512Vnni | kCpuAmxInt8,
+    dense_quantise, amx_int8, amx_int4,
+    kUnpackBytes};
 
 }  // namespace dense_amx_isa
 }  // namespace moka

@@ -63,6 +63,13 @@ struct Dot {
   static __m256i times(__m256i nibbles, const Code& code, size_t i) {
     return _mm256_sub_epi16(_mm256_mullo_epi16(nibbles, code.multiplier[i]), code.zero[i]);
   }
+  static void store_i8(const W& w, const Code&, uint8_t* out) {
+    for (size_t i = 0; i < 2; ++i) {
+      const __m256i bytes = _mm256_packs_epi16(w.v[2 * i], w.v[2 * i + 1]);  // by 128-bit halves
+      _mm256_storeu_si256(reinterpret_cast<__m256i*>(out + 32 * i),
+                          _mm256_permute4x64_epi64(bytes, 0xd8));
+    }
+  }
   static Acc zeros(const Acc& acc, const Code&, int32_t) { return acc; }
   static Acc add(Acc acc, const W& w, const int8_t* x) {
     int32_t four;
@@ -85,8 +92,8 @@ struct Dot {
 
 #include "runtime/kernels/dense-inl.h"
 
-constexpr DenseKernels kTable = {"avx2",     "avx2", kCpuAvx2Fma, dense_quantise, dense_int8,
-                                 dense_int4, 0};
+constexpr DenseKernels kTable = {"avx2",     "avx2",     kCpuAvx2Fma, dense_quantise,
+                                 dense_int8, dense_int4, kUnpackBytes};
 
 }  // namespace dense_avx2_isa
 }  // namespace moka

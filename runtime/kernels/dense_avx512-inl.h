@@ -22,6 +22,7 @@ struct Dot {
   struct Code {
     __m512i multiplier;  // of the output, in both 16-bit halves
     __m512i zero;        // zero * multiplier, in the low half
+    __m512i all_zeros;   // the same in all bytes
   };
   static Code code(const uint8_t* p) {
     const __m512i codes =
@@ -29,13 +30,18 @@ struct Dot {
     const __m512i twice = _mm512_or_si512(codes, _mm512_slli_epi32(codes, 16));
     const __m512i multiplier = _mm512_and_si512(twice, _mm512_set1_epi16(31));
     const __m512i zero = _mm512_add_epi32(_mm512_srli_epi32(codes, 5), _mm512_set1_epi32(4));
-    return {multiplier, _mm512_mullo_epi16(zero, multiplier)};
+    const __m512i product = _mm512_mullo_epi16(zero, multiplier);
+    const __m512i both = _mm512_or_si512(product, _mm512_slli_epi32(product, 16));
+    return {multiplier, product, _mm512_mullo_epi16(both, _mm512_set1_epi16(257))};
   }
   // Products stay below 256, so that one 16-bit multiplication makes two of them.
   static void nibbles(const uint8_t* p, Code code, W* even, W* odd) {
     const __m512i both = _mm512_loadu_si512(p), low = _mm512_set1_epi8(15);
     *even = _mm512_mullo_epi16(_mm512_and_si512(both, low), code.multiplier);
     *odd = _mm512_mullo_epi16(_mm512_and_si512(_mm512_srli_epi16(both, 4), low), code.multiplier);
+  }
+  static void store_i8(W w, Code code, uint8_t* out) {
+    _mm512_storeu_si512(out, _mm512_sub_epi8(w, code.all_zeros));
   }
   static Acc zeros(Acc acc, Code code, int32_t sum) {
     return _mm512_dpwssd_epi32(acc, code.zero, _mm512_set1_epi32(-sum));

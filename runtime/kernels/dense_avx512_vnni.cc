@@ -21,8 +21,9 @@ namespace dense_avx512_vnni_isa {
 #include "runtime/kernels/dense-inl.h"
 
 constexpr DenseKernels kTable = {
-    "avx512_vnni", "avx512", kCpuAvx512 | kCpuAvx2Fma | kCpuAvx512Vnni, dense_quantise, dense_int8,
-    dense_int4,    0};
+    "avx512_vnni",  "avx512",   kCpuAvx512 | kCpuAvx2Fma | kCpuAvx512Vnni,
+    dense_quantise, dense_int8, dense_int4,
+    kUnpackBytes};
 
 }  // namespace dense_avx512_vnni_isa
 }  // namespace moka

@@ -27,6 +27,7 @@ struct Dot {
   struct Code {
     __m256i multiplier[2];  // of the output, in both 16-bit halves
     __m256i zero[2];        // zero * multiplier, in the low half
+    __m256i all_zeros[2];   // the same in all bytes
   };
   static Code code(const uint8_t* p) {
     Code code;
@@ -37,6 +38,8 @@ struct Dot {
       code.multiplier[i] = _mm256_and_si256(twice, _mm256_set1_epi16(31));
       const __m256i zero = _mm256_add_epi32(_mm256_srli_epi32(codes, 5), _mm256_set1_epi32(4));
       code.zero[i] = _mm256_mullo_epi16(zero, code.multiplier[i]);
+      const __m256i both = _mm256_or_si256(code.zero[i], _mm256_slli_epi32(code.zero[i], 16));
+      code.all_zeros[i] = _mm256_mullo_epi16(both, _mm256_set1_epi16(257));
     }
     return code;
   }
@@ -48,6 +51,12 @@ struct Dot {
       even->v[i] = _mm256_mullo_epi16(_mm256_and_si256(both, low), code.multiplier[i]);
       odd->v[i] =
           _mm256_mullo_epi16(_mm256_and_si256(_mm256_srli_epi16(both, 4), low), code.multiplier[i]);
+    }
+  }
+  static void store_i8(const W& w, const Code& code, uint8_t* out) {
+    for (size_t i = 0; i < 2; ++i) {
+      _mm256_storeu_si256(reinterpret_cast<__m256i*>(out + 32 * i),
+                          _mm256_sub_epi8(w.v[i], code.all_zeros[i]));
     }
   }
   static Acc zeros(Acc acc, const Code& code, int32_t sum) {
@@ -72,8 +81,9 @@ struct Dot {
 
 #include "runtime/kernels/dense-inl.h"
 
-constexpr DenseKernels kTable = {
-    "avx_vnni", "avx2", kCpuAvx2Fma | kCpuAvxVnni, dense_quantise, dense_int8, dense_int4, 0};
+constexpr DenseKernels kTable = {"avx_vnni",     "avx2",     kCpuAvx2Fma | kCpuAvxVnni,
+                                 dense_quantise, dense_int8, dense_int4,
+                                 kUnpackBytes};
 
 }  // namespace dense_avx_vnni_isa
 }  // namespace moka

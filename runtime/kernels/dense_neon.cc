@@ -42,6 +42,9 @@ struct Dot {
       odd->v[2 * i + 1] = vget_high_s8(high);
     }
   }
+  static void store_i8(const W& w, const Code&, uint8_t* out) {
+    for (size_t i = 0; i < 8; ++i) vst1_u8(out + 8 * i, vreinterpret_u8_s8(w.v[i]));
+  }
   static Acc zeros(const Acc& acc, const Code&, int32_t) { return acc; }
   // A product of two int8 fits in 16 bits, -128 * -128 included; pairs are added up in 32.
   static Acc add(Acc acc, const W& w, const int8_t* x) {
@@ -60,8 +63,8 @@ struct Dot {
 
 #include "runtime/kernels/dense-inl.h"
 
-constexpr DenseKernels kTable = {"neon",     "neon",     kCpuNeon, dense_quantise,
-                                 dense_int8, dense_int4, 0};
+constexpr DenseKernels kTable = {"neon",     "neon",     kCpuNeon,    dense_quantise,
+                                 dense_int8, dense_int4, kUnpackBytes};
 
 }  // namespace dense_neon_isa
 

@@ -43,6 +43,9 @@ struct Dot {
       odd->v[i] = neon_times(vshrq_n_u8(both, 4), code, i);
     }
   }
+  static void store_i8(const W& w, const Code&, uint8_t* out) {
+    for (size_t i = 0; i < 4; ++i) vst1q_u8(out + 16 * i, vreinterpretq_u8_s8(w.v[i]));
+  }
   static Acc zeros(const Acc& acc, const Code&, int32_t) { return acc; }
   static Acc add(Acc acc, const W& w, const int8_t* x) {
     int32_t four;
@@ -58,8 +61,9 @@ struct Dot {
 
 #include "runtime/kernels/dense-inl.h"
 
-constexpr DenseKernels kTable = {
-    "neon_dot", "neon", kCpuNeon | kCpuNeonDot, dense_quantise, dense_int8, dense_int4, 0};
+constexpr DenseKernels kTable = {"neon_dot",     "neon",     kCpuNeon | kCpuNeonDot,
+                                 dense_quantise, dense_int8, dense_int4,
+                                 kUnpackBytes};
 
 }  // namespace dense_neon_dot_isa
 }  // namespace moka

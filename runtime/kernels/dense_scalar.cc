@@ -38,6 +38,7 @@ struct Dot {
       odd->v[i] = static_cast<int8_t>(((p[i] >> 4) - zero) * multiplier);
     }
   }
+  static void store_i8(const W& w, Code, uint8_t* out) { std::memcpy(out, w.v, sizeof(w.v)); }
   static Acc zeros(const Acc& acc, Code, int32_t) { return acc; }
   static Acc add(Acc acc, const W& w, const int8_t* x) {
     for (size_t o = 0; o < 16; ++o) {
@@ -51,7 +52,8 @@ struct Dot {
 
 #include "runtime/kernels/dense-inl.h"
 
-constexpr DenseKernels kTable = {"scalar", "scalar", 0, dense_quantise, dense_int8, dense_int4, 0};
+constexpr DenseKernels kTable = {"scalar",   "scalar",   0,           dense_quantise,
+                                 dense_int8, dense_int4, kUnpackBytes};
 
 }  // namespace dense_scalar_isa
 
