@@ -1,5 +1,6 @@
 #include "runtime/file_map.h"
 
+#include <algorithm>
 #include <cerrno>
 #include <limits>
 #include <system_error>
@@ -93,6 +94,7 @@ FileMap::~FileMap() {
 }
 
 void FileMap::release(const void*, size_t) const {}
+void FileMap::fetch(const void*, size_t) const {}
 
 Result<std::shared_ptr<FileMap>> FileMap::open_descriptor(int, uint64_t, uint64_t,
                                                           const std::string& name) {
@@ -154,6 +156,24 @@ Result<const uint8_t*> map_bytes(int descriptor, uint64_t offset, uint64_t size,
   return system_failure(name, "map", last_error());
 }
 
+// The whole pages inside of a range.
+struct Pages {
+  char* begin = nullptr;
+  size_t count = 0, size = 0;
+};
+
+[[maybe_unused]] Pages pages_inside(const void* begin, size_t size) {
+  const long page_size = ::sysconf(_SC_PAGESIZE);
+  if (page_size <= 0) return {};
+  const uintptr_t page = static_cast<uintptr_t>(page_size);
+  const uintptr_t address = reinterpret_cast<uintptr_t>(begin);
+  const uintptr_t first = (address + page - 1) / page * page;
+  const uintptr_t last = (address + size) / page * page;
+  if (first >= last) return {};
+  char* at = static_cast<char*>(const_cast<void*>(begin)) + (first - address);
+  return {at, static_cast<size_t>((last - first) / page), static_cast<size_t>(page)};
+}
+
 }  // namespace
 
 Result<std::shared_ptr<FileMap>> FileMap::open(const std::string& path) {
@@ -210,17 +230,37 @@ FileMap::~FileMap() {
 
 void FileMap::release(const void* begin, size_t size) const {
 #ifdef MADV_DONTNEED
-  const long page_size = ::sysconf(_SC_PAGESIZE);
   // Pages of a copy would come back as zeros.
-  if (!mapped() || page_size <= 0) return;
-  const uintptr_t page = static_cast<uintptr_t>(page_size);
-  const uintptr_t address = reinterpret_cast<uintptr_t>(begin);
-  const uintptr_t first = (address + page - 1) / page * page;
-  const uintptr_t last = (address + size) / page * page;
-  // Only hints: a refusal leaves the pages where they are.
-  if (first < last) {
-    ::madvise(const_cast<uint8_t*>(data_) + (first - reinterpret_cast<uintptr_t>(data_)),
-              last - first, MADV_DONTNEED);
+  const Pages pages = mapped() ? pages_inside(begin, size) : Pages();
+  // Only a hint: a refusal leaves the pages where they are.
+  if (pages.count > 0) ::madvise(pages.begin, pages.count * pages.size, MADV_DONTNEED);
+#else
+  (void)begin;
+  (void)size;
+#endif
+}
+
+void FileMap::fetch(const void* begin, size_t size) const {
+#ifdef __linux__
+#ifndef MADV_POPULATE_READ
+  constexpr int MADV_POPULATE_READ = 22;  // since Linux 5.14; an older one refuses
+#endif
+  Pages pages = mapped() ? pages_inside(begin, size) : Pages();
+  while (pages.count > 0) {
+    unsigned char held[4096] = {};  // bit 0 of a page: whether it is in memory
+    const size_t count = std::min(pages.count, sizeof(held));
+    const bool known = ::mincore(pages.begin, count * pages.size, held) == 0;
+    for (size_t i = 0, next = 0; i < count; i = next) {
+      for (next = i + 1; next < count && ((held[next] ^ held[i]) & 1) == 0;) ++next;
+      char* run = pages.begin + i * pages.size;
+      const size_t bytes = (next - i) * pages.size;
+      const bool enter = known && (held[i] & 1) != 0;
+      if (!enter || ::madvise(run, bytes, MADV_POPULATE_READ) != 0) {
+        ::madvise(run, bytes, MADV_WILLNEED);
+      }
+    }
+    pages.begin += count * pages.size;
+    pages.count -= count;
   }
 #else
   (void)begin;

@@ -47,6 +47,11 @@ class FileMap {
   // bytes(). Any thread.
   void release(const void* begin, size_t size) const;
 
+  // [begin, begin + size) will be read soon: pages that the system holds already are entered into the
+  // process at once, which is cheaper than a fault for each few of them, and it is asked to read the
+  // others ahead. A hint, likewise: never waits for the disk. The range must lie in bytes().
+  void fetch(const void* begin, size_t size) const;
+
  private:
   FileMap(const uint8_t* data, size_t size) : data_(data), size_(size) {}
   explicit FileMap(AlignedBuffer<uint8_t> copy)

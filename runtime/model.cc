@@ -115,10 +115,12 @@ Result<std::shared_ptr<ModelData>> prepare(std::shared_ptr<ModelData> data,
     // is also the head come back one by one as they are read.
     data->weights->set_release(
         [map = data->map](const void* begin, size_t size) { map->release(begin, size); });
+    data->weights->set_fetch(
+        [map = data->map](const void* begin, size_t size) { map->fetch(begin, size); });
   }
   if (data->spec.tokenizer.has_value() && data->spec.tokenizer->kind != TokenizerKind::kNone) {
     // The vocabulary moves into the tokenizer; inspect reads it from the file, not from here.
-    Result<Tokenizer> tokenizer = Tokenizer::create(*data->spec.tokenizer);
+    Result<Tokenizer> tokenizer = Tokenizer::create(std::move(*data->spec.tokenizer));
     if (!tokenizer.ok()) {
       return Status(tokenizer.status().code(), where + ": " + tokenizer.status().message());
     }
@@ -237,7 +239,7 @@ Result<Session> Model::new_session(const Executor& executor) const {
           StatusCode::kOutOfMemory,
           "no memory for a session of " + std::to_string(data_->info.state_bytes) + " bytes");
     }
-    reset_state(data_->plan, impl->state.data());
+    begin_state(data_->plan, impl->state.data());
     return Session(std::move(impl));
   });
 }

@@ -141,6 +141,8 @@ void Tokenizer::Impl::index_whole_pieces() {
 // The pieces as decoding writes them, where that is not what the spec has.
 void Tokenizer::Impl::show_pieces() {
   if (!marks_spaces && !spec.byte_fallback) return;
+  shown.reserve(spec.piece_ends.empty() ? 0 : static_cast<size_t>(spec.piece_ends.back()));
+  shown_ends.reserve(spec.piece_ends.size());
   for (uint32_t id = 0; id < spec.piece_ends.size(); ++id) {
     const std::string_view piece = text::piece_of(spec, id);
     const int byte = spec.byte_fallback && !is_special[id] ? byte_of_piece(piece) : -1;

@@ -6,16 +6,30 @@ namespace moka::text {
 
 void PieceTrie::build(std::vector<std::pair<std::string_view, uint32_t>> pieces) {
   std::sort(pieces.begin(), pieces.end());
+  // A node for each byte that a piece does not share with the one before it: room is taken once,
+  // because a large vocabulary is built whenever a model is opened.
+  size_t count = 1;
+  std::string_view before;
+  for (const auto& piece : pieces) {
+    const size_t most = std::min(before.size(), piece.first.size());
+    const auto ends = std::mismatch(before.begin(), before.begin() + most, piece.first.begin());
+    count += piece.first.size() - static_cast<size_t>(ends.first - before.begin());
+    before = piece.first;
+  }
   nodes_.assign(1, Node());
+  nodes_.reserve(count);
   labels_.assign(1, 0);
+  labels_.reserve(count);
   tables_.clear();
 
   // Breadth first, so that children lie side by side. A node stands for the sorted pieces
   // [begin, end), which share their first `depth` bytes.
   struct Work {
-    size_t begin, end, depth;
+    uint32_t begin, end, depth;
   };
-  std::vector<Work> work = {{0, pieces.size(), 0}};
+  std::vector<Work> work;
+  work.reserve(count);
+  work.push_back({0, static_cast<uint32_t>(pieces.size()), 0});
   for (size_t node = 0; node < work.size(); ++node) {
     auto [begin, end, depth] = work[node];
     if (begin < end && pieces[begin].first.size() == depth) {
@@ -25,7 +39,7 @@ void PieceTrie::build(std::vector<std::pair<std::string_view, uint32_t>> pieces)
     nodes_[node].first = static_cast<uint32_t>(nodes_.size());
     while (begin < end) {
       const char byte = pieces[begin].first[depth];
-      size_t next = begin + 1;
+      uint32_t next = begin + 1;
       while (next < end && pieces[next].first[depth] == byte) ++next;
       work.push_back({begin, next, depth + 1});
       nodes_.emplace_back();

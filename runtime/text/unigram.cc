@@ -25,6 +25,7 @@ void UnigramModel::build(const TokenizerSpec& spec, const std::vector<bool>& in_
   favoured_ = favoured;
   scores_.resize(count);
   std::vector<std::pair<std::string_view, uint32_t>> pieces;
+  pieces.reserve(count);
   double worst = std::numeric_limits<double>::infinity();
   // SentencePiece begins its search for the best score here, and not at minus infinity.
   best_score_ = static_cast<double>(std::numeric_limits<float>::min());
