@@ -1,7 +1,8 @@
 #include "runtime/aligned_buffer.h"
 
 #include <atomic>
-#include <new>
+#include <cstdlib>
+#include <cstring>
 #include <thread>
 
 namespace moka {
@@ -34,6 +35,25 @@ Choice settled() noexcept {
   return now;
 }
 
+// The C library's zeros, because it alone knows which pages are fresh. What it gave stands in front of
+// the aligned memory.
+void* allocate_zeros(size_t bytes) noexcept {
+  static_assert(kBufferAlignment >= sizeof(void*) + alignof(void*));
+  if (bytes > SIZE_MAX - kBufferAlignment) return nullptr;
+  void* block = std::calloc(1, bytes + kBufferAlignment);
+  if (block == nullptr) return nullptr;
+  const uintptr_t address = reinterpret_cast<uintptr_t>(block);
+  char* memory = static_cast<char*>(block) + (kBufferAlignment - address % kBufferAlignment);
+  std::memcpy(memory - sizeof(block), &block, sizeof(block));
+  return memory;
+}
+
+void release_zeros(void* memory) noexcept {
+  void* block;
+  std::memcpy(&block, static_cast<char*>(memory) - sizeof(block), sizeof(block));
+  std::free(block);
+}
+
 }  // namespace
 
 Status set_buffer_allocator(const BufferAllocator& allocator) {
@@ -56,19 +76,20 @@ Status set_buffer_allocator(const BufferAllocator& allocator) {
 }
 
 void* allocate_buffer(size_t bytes) noexcept {
-  if (settled() == Choice::kDefault) {
-    return ::operator new (bytes, std::align_val_t{kBufferAlignment}, std::nothrow);
-  }
+  if (settled() == Choice::kDefault) return allocate_zeros(bytes);
   const BufferAllocator& allocator = custom();
   void* memory = allocator.allocate(allocator.user, bytes, kBufferAlignment);
-  if (reinterpret_cast<uintptr_t>(memory) % kBufferAlignment == 0) return memory;
+  if (memory == nullptr) return nullptr;
+  if (reinterpret_cast<uintptr_t>(memory) % kBufferAlignment == 0) {
+    return std::memset(memory, 0, bytes);
+  }
   allocator.release(allocator.user, memory, bytes);
   return nullptr;
 }
 
 void release_buffer(void* memory, size_t bytes) noexcept {
   if (settled() == Choice::kDefault) {
-    ::operator delete (memory, std::align_val_t{kBufferAlignment});
+    release_zeros(memory);
   } else {
     custom().release(custom().user, memory, bytes);
   }

@@ -4,7 +4,6 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <cstring>
 #include <utility>
 
 #include "moka/status.h"
@@ -25,7 +24,9 @@ struct BufferAllocator {
 Status set_buffer_allocator(const BufferAllocator& allocator);
 
 constexpr size_t kBufferAlignment = 64;
-// Null when there is no memory; what an allocator gives without that alignment counts as none.
+// All bytes zero. Large ones are pages that the system has yet to give: what is never touched costs
+// no memory, and no time. Null when there is no memory; what an allocator gives without that
+// alignment counts as none.
 void* allocate_buffer(size_t bytes) noexcept;
 void release_buffer(void* memory, size_t bytes) noexcept;
 
@@ -51,7 +52,6 @@ class AlignedBuffer {
     const size_t bytes = count * sizeof(T) + kTail;
     data_ = static_cast<T*>(allocate_buffer(bytes));
     if (data_ == nullptr) return false;
-    std::memset(static_cast<void*>(data_), 0, bytes);
     size_ = count;
     return true;
   }

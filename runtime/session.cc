@@ -179,7 +179,12 @@ Status Session::copy_from(const Session& other) {
     return Status(StatusCode::kInvalidArgument, "the session to copy belongs to another model");
   }
   MOKA_RETURN_IF_ERROR(impl_->cache.copy(model.plan, from.cache, from.position));
-  std::memcpy(impl_->state.data(), from.state.data(), from.state.bytes());
+  const bool empty = impl_->position == 0 && impl_->memory == 0 && !impl_->broken;
+  if (empty && from.memory == 0 && !from.broken) {
+    copy_to_empty_state(model.plan, from.state.data(), from.position, impl_->state.data());
+  } else {
+    std::memcpy(impl_->state.data(), from.state.data(), from.state.bytes());
+  }
   std::memcpy(impl_->logits.data(), from.logits.data(), from.logits.bytes());
   impl_->position = from.position;
   impl_->memory = from.memory;

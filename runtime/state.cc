@@ -190,6 +190,10 @@ struct FiniteCheck {
 void reset_state(const Plan& plan, float* state) {
   // Bytes, because halves are in it.
   if (plan.state_floats > 0) std::memset(state, 0, plan.state_floats * sizeof(float));
+  begin_state(plan, state);
+}
+
+void begin_state(const Plan& plan, float* state) {
   for (const auto* blocks : {&plan.blocks, &plan.memory_blocks}) {
     for (const BlockPlan& block : *blocks) {
       const MixerPlan& mixer = block.mixer;
@@ -200,6 +204,57 @@ void reset_state(const Plan& plan, float* state) {
       }
     }
   }
+}
+
+namespace {
+
+// What a mixer keeps for later, and empty as yet after `position` steps, lies between its parts:
+// the archive before kArchiveTokens, and rows of values that no token had.
+void copy_mixer_state(const MixerPlan& mixer, size_t width, const float* from, uint64_t position,
+                      float* to) {
+  const auto copy = [&](size_t offset, size_t floats) {
+    std::memcpy(to + offset, from + offset, floats * sizeof(float));
+  };
+  const MixerState& state = mixer.state;
+  const size_t latents = mixer.heads * mixer.lh;
+  if (mixer.latent) {
+    copy(state.maximum, latents);
+    copy(state.norm, latents);
+    copy(state.sum, latents * mixer.dh_pad);
+    if (position >= kArchiveTokens) {
+      copy(state.archive_maximum, latents);
+      copy(state.archive_norm, latents);
+      copy(state.archive_carry, latents);
+      copy(state.archive_mean, latents * mixer.dh_pad);
+    }
+  }
+  if (mixer.window && !mixer.growing) {
+    copy(state.keys, window_floats(mixer, mixer.heads * mixer.dh * pad_row(mixer.capacity)));
+    const size_t used = static_cast<size_t>(std::min<uint64_t>(position, mixer.capacity));
+    const size_t element = mixer.half_window ? sizeof(uint16_t) : sizeof(float);
+    const size_t head = mixer.capacity * mixer.dh_pad * element;
+    const char* old_values = reinterpret_cast<const char*>(from + state.values);
+    char* values = reinterpret_cast<char*>(to + state.values);
+    for (size_t h = 0; h < mixer.heads; ++h) {
+      std::memcpy(values + h * head, old_values + h * head, used * mixer.dh_pad * element);
+    }
+  }
+  if (mixer.front.conv) copy(state.conv, (mixer.front.taps - 1) * width);
+  if (mixer.front.rglru) copy(state.hidden, width);
+}
+
+}  // namespace
+
+void copy_to_empty_state(const Plan& plan, const float* from, uint64_t position, float* to) {
+  for (const BlockPlan& block : plan.blocks) {
+    copy_mixer_state(block.mixer, plan.width, from, position, to);
+  }
+  const HeadPlan& head = plan.head;
+  const auto copy = [&](size_t offset) {
+    std::memcpy(to + offset, from + offset, plan.width * sizeof(float));
+  };
+  if (head.pooled && head.pooling != Pooling::kLast) copy(head.pool);
+  if (head.pooled && head.pooling == Pooling::kMean) copy(head.carry);
 }
 
 LayerStateBytes layer_state_bytes(const MixerPlan& mixer, size_t width) {

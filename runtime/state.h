@@ -39,6 +39,13 @@ namespace moka {
 
 // The empty state, valid as it is: no first token needs a special case.
 void reset_state(const Plan& plan, float* state);
+// The same of memory that is all zero: touches little of it, so that what a session does not use yet
+// need not be there (aligned_buffer.h).
+void begin_state(const Plan& plan, float* state);
+
+// Makes `to`, an empty state, a copy of `from` after `position` steps, and touches only what they
+// used. (Of another state all of it is copied.)
+void copy_to_empty_state(const Plan& plan, const float* from, uint64_t position, float* to);
 
 // Bytes of memory of one layer's state, padding included.
 struct LayerStateBytes {

@@ -6,6 +6,7 @@
 #include <doctest/doctest.h>
 
 #include <cmath>
+#include <cstring>
 #include <deque>
 
 #include "runtime/aligned_buffer.h"

@@ -4,6 +4,8 @@
 #include <cstdlib>
 #include <new>
 
+#include "runtime/aligned_buffer.h"
+
 namespace {
 
 std::atomic<size_t> g_limit{SIZE_MAX}, g_largest{0};
@@ -49,6 +51,11 @@ void operator delete(void* block, size_t, std::align_val_t) noexcept { std::free
 namespace moka::mutate {
 
 void set_allocation_limit(size_t bytes) {
+  // Buffers take the C library's zeros otherwise, past operator new.
+  static const moka::Status set = moka::set_buffer_allocator(
+      {[](void*, size_t size, size_t alignment) { return allocate(size, alignment); },
+       [](void*, void* block, size_t) { std::free(block); }, nullptr});
+  if (!set.ok()) std::abort();  // no buffer was made before
   g_limit.store(bytes);
   g_largest.store(0);
   g_above.store(0);
