@@ -65,6 +65,7 @@ class Converter {
     report_.source_bytes = conversion_.source_bytes;
     MOKA_RETURN_IF_ERROR(check_language());
     MOKA_RETURN_IF_ERROR(find_snapshots());
+    ScratchPath::remove_stale(options_.output);
     run_test_vector_ = wants_test_vector();
     if (options_.weights == WeightType::kAuto) {
       MOKA_RETURN_IF_ERROR(write_chosen());

@@ -11,7 +11,6 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <atomic>
 #include <cerrno>
 #include <cstdlib>
 #include <cstring>
@@ -20,6 +19,7 @@
 #include <vector>
 
 #include "runtime/checksum.h"
+#include "runtime/temporary_file.h"
 
 namespace moka {
 namespace {
@@ -148,13 +148,41 @@ std::string folder_name(const std::string& path) {
   return base_name(resolved == nullptr ? path : resolved.get());
 }
 
-ScratchPath::ScratchPath(const std::string& target) {
-  // The process id keeps two programs apart, the counter two calls of one program.
-  static std::atomic<uint64_t> counter{0};
-  path_ = target + ".scratch-" + std::to_string(::getpid()) + "-" +
-          std::to_string(counter.fetch_add(1));
+namespace {
+
+constexpr char kScratch[] = "scratch", kData[] = ".model";
+
+void remove_data(const std::string& lock) {
+  const std::string path = lock + kData;
+  moka::remove_stale(path, "part");
+  ::unlink(path.c_str());
 }
 
-ScratchPath::~ScratchPath() { ::unlink(path_.c_str()); }
+}  // namespace
+
+void ScratchPath::remove_stale(const std::string& target) {
+  moka::remove_stale(target, kScratch, remove_data);
+}
+
+ScratchPath::ScratchPath(const std::string& target) {
+  remove_stale(target);
+  path_.reserve(target.size() + 80);  // nothing may throw once the file is there
+  TemporaryFile made;
+  // Where it cannot be made, nothing can be written under its name either, and that is told then.
+  if (create_temporary(target, kScratch, &made) == 0) {
+    lock_ = std::move(made.path);
+    descriptor_ = made.descriptor;
+  } else {
+    lock_ = target + ".moka-0." + kScratch;
+  }
+  path_.append(lock_).append(kData);
+}
+
+ScratchPath::~ScratchPath() {
+  if (descriptor_ < 0) return;
+  ::unlink(path_.c_str());
+  ::unlink(lock_.c_str());
+  ::close(descriptor_);
+}
 
 }  // namespace moka

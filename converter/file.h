@@ -56,18 +56,22 @@ std::string base_name(const std::string& path);    // "b" of "a/b" and of "a/b/"
 std::string folder_of(const std::string& path);    // "a" of "a/b", "." of "b"
 std::string folder_name(const std::string& path);  // its own name, also of "." and "a/.."
 
-// A name beside `target` that no other process or call uses. The file of that name, if there is
-// one, is removed when the object goes.
+// A name beside `target` that no other process or call uses, "TARGET.moka-<slot>.scratch.model". The
+// file of that name, if there is one, is removed when the object goes, or by the next one for the same
+// target if the process ended before; an empty file without ".model" holds the lock that says so.
 class ScratchPath {
  public:
   explicit ScratchPath(const std::string& target);
+  // Removes what dead processes left for this target.
+  static void remove_stale(const std::string& target);
   ScratchPath(const ScratchPath&) = delete;
   ScratchPath& operator=(const ScratchPath&) = delete;
   ~ScratchPath();
   const std::string& path() const { return path_; }
 
  private:
-  std::string path_;
+  std::string lock_, path_;
+  int descriptor_ = -1;
 };
 
 }  // namespace moka

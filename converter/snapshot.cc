@@ -132,12 +132,9 @@ bool rounds_inputs(const ModelSpec& spec) {
   });
 }
 
-double difference(Span<const float> a, Span<const float> b) {
-  double most = a.size() == b.size() ? 0.0 : HUGE_VAL;
-  for (size_t i = 0; i < a.size() && i < b.size(); ++i) {
-    most = std::max(most, std::fabs(static_cast<double>(a[i]) - b[i]));
-  }
-  return most;
+bool are_scores(OutputKind output) {
+  return output == OutputKind::kLanguage || output == OutputKind::kClassifier ||
+         output == OutputKind::kPair;
 }
 
 }  // namespace
@@ -196,6 +193,26 @@ Status check_snapshot_texts(const ModelSpec& spec, const std::vector<SnapshotTex
   return Status();
 }
 
+double relative_rms(Span<const float> found, Span<const float> expected, bool scores) {
+  if (found.size() != expected.size()) return HUGE_VAL;
+  const auto count = static_cast<double>(std::max<size_t>(expected.size(), 1));
+  double mean = 0, mean_difference = 0;
+  for (size_t i = 0; scores && i < expected.size(); ++i) {
+    mean += expected[i] / count;
+    mean_difference += (static_cast<double>(found[i]) - expected[i]) / count;
+  }
+  double squares = 0, difference_squares = 0;
+  for (size_t i = 0; i < expected.size(); ++i) {
+    const double value = expected[i] - mean;
+    const double difference = static_cast<double>(found[i]) - expected[i] - mean_difference;
+    squares += value * value;
+    difference_squares += difference * difference;
+  }
+  if (!std::isfinite(squares) || !std::isfinite(difference_squares)) return HUGE_VAL;
+  if (difference_squares == 0) return 0;
+  return squares > 0 ? std::sqrt(difference_squares / squares) : HUGE_VAL;
+}
+
 Result<SnapshotCheck> check_snapshot(const Model& model, const PrefixSnapshot& snapshot,
                                      const SnapshotOptions& options) {
   constexpr int kTokensBehind = 8;
@@ -215,7 +232,8 @@ Result<SnapshotCheck> check_snapshot(const Model& model, const PrefixSnapshot& s
   MOKA_ASSIGN_OR_RETURN(const std::vector<uint8_t> bytes, again.save());
   check.same_bits =
       bytes.size() == snapshot.size && std::memcmp(bytes.data(), snapshot.data, bytes.size()) == 0;
-  check.difference = difference(stored.logits(), again.logits());
+  const bool scores = are_scores(model.info().output);
+  check.difference = relative_rms(stored.logits(), again.logits(), scores);
   const uint64_t limit = model.info().position_limit;
   for (int i = 0; i < kTokensBehind && model.info().output == OutputKind::kLanguage; ++i) {
     if (limit != 0 && again.position() >= limit) break;
@@ -223,7 +241,8 @@ Result<SnapshotCheck> check_snapshot(const Model& model, const PrefixSnapshot& s
     const auto best = static_cast<TokenId>(std::max_element(row.begin(), row.end()) - row.begin());
     MOKA_RETURN_IF_ERROR(stored.append(Span<const TokenId>(&best, 1)));
     MOKA_RETURN_IF_ERROR(again.append(Span<const TokenId>(&best, 1)));
-    check.difference = std::max(check.difference, difference(stored.logits(), again.logits()));
+    check.difference =
+        std::max(check.difference, relative_rms(stored.logits(), again.logits(), scores));
   }
   return check;
 }

@@ -54,14 +54,20 @@ Status check_snapshot_texts(const ModelSpec& spec, const std::vector<SnapshotTex
 // What became of reading a snapshot's tokens again.
 struct SnapshotCheck {
   bool same_bits = false;  // of the whole state
-  // Largest difference of a number of output, at the end of the prefix and after each of the 8 most
+  // Largest relative_rms() of a row of output, at the end of the prefix and after each of the 8 most
   // likely tokens behind it (of language models).
   double difference = 0;
   // What different instruction sets may differ by: 0.01, or 0.1 where matrices are int8 or int4, whose
-  // inputs are rounded to 8 bits.
+  // inputs are rounded to 8 bits, so that a last bit can become a step that later tokens build upon.
   double tolerance = 0;
   bool ok() const { return same_bits || difference <= tolerance; }
 };
+
+// How far a row of output is from what it should be, whatever its scale: the root mean square of the
+// differences over that of `expected`. With `scores` both are taken without their means, for a number
+// that is added to all scores changes nothing. 0 for equal rows; infinite for rows of different
+// lengths, with numbers that are not finite, or where all of `expected` is its mean and `found` is not.
+double relative_rms(Span<const float> found, Span<const float> expected, bool scores);
 
 // With the snapshot's own chunk. Errors: as Session::restore_snapshot and append.
 Result<SnapshotCheck> check_snapshot(const Model& model, const PrefixSnapshot& snapshot,

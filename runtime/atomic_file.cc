@@ -4,18 +4,18 @@
 #include <sys/stat.h>
 
 #include <algorithm>
-#include <atomic>
 #include <cerrno>
 #include <cstdio>
 #include <system_error>
 #include <utility>
+
+#include "runtime/temporary_file.h"
 
 #ifdef _WIN32
 #ifndef NOMINMAX
 #define NOMINMAX
 #endif
 #include <io.h>
-#include <process.h>
 #include <windows.h>
 #else
 #include <unistd.h>
@@ -26,16 +26,11 @@ namespace {
 
 // The largest piece of one system call; Linux takes at most 2 GiB, Windows 4 GiB.
 constexpr size_t kPiece = size_t{1} << 24;
+constexpr char kKind[] = "part";
 
 #ifdef _WIN32
-constexpr int kCreateFlags = _O_RDWR | _O_CREAT | _O_EXCL | _O_BINARY | _O_NOINHERIT;
-constexpr int kCreateMode = _S_IREAD | _S_IWRITE;
-int process_id() { return _getpid(); }
-int open_new(const char* path) { return ::_open(path, kCreateFlags, kCreateMode); }
 int remove_file(const char* path) { return ::_unlink(path); }
 #else
-int process_id() { return static_cast<int>(::getpid()); }
-int open_new(const char* path) { return ::open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0666); }
 int remove_file(const char* path) { return ::unlink(path); }
 #endif
 
@@ -72,24 +67,17 @@ Status AtomicFile::fail(const char* action, int error) const {
 }
 
 Result<AtomicFile> AtomicFile::create(const std::string& path, Existing existing) {
-  static std::atomic<uint32_t> counter{0};
   AtomicFile file;
   file.path_ = path;
   file.existing_ = existing;
   bool present = false;
   MOKA_RETURN_IF_ERROR(check_target(path, existing, &present));
-  // A part file of a process that crashed may have our name when process numbers come round again.
-  for (int attempt = 0; attempt < 100 && file.descriptor_ < 0; ++attempt) {
-    file.temporary_ = path + "." + std::to_string(process_id()) + "-" +
-                      std::to_string(counter.fetch_add(1)) + ".part";
-    file.descriptor_ = open_new(file.temporary_.c_str());
-    if (file.descriptor_ < 0 && errno != EEXIST && errno != EINTR) break;
-  }
-  if (file.descriptor_ < 0) {
-    const int error = errno;
-    file.temporary_.clear();
-    return file.fail("create it in its folder", error);
-  }
+  remove_stale(path, kKind);
+  TemporaryFile temporary;
+  const int error = create_temporary(path, kKind, &temporary);
+  if (error != 0) return file.fail("create it in its folder", error);
+  file.temporary_ = std::move(temporary.path);
+  file.descriptor_ = temporary.descriptor;
 #ifndef _WIN32
   struct stat info = {};
   if (present && ::stat(path.c_str(), &info) == 0) {
@@ -129,9 +117,13 @@ void AtomicFile::close_file() {
 }
 
 void AtomicFile::abandon() {
-  close_file();
+#ifdef _WIN32
+  close_file();  // an open file cannot be removed there
+#endif
+  // While its lock is held: behind it the name may be another's.
   if (!temporary_.empty()) remove_file(temporary_.c_str());
   temporary_.clear();
+  close_file();
 }
 
 Status AtomicFile::write(const void* data, size_t size) {
@@ -236,8 +228,11 @@ Status AtomicFile::commit() {
   const std::string folder_path = folder_of(path_);  // what needs memory comes before the rename
 #endif
   MOKA_RETURN_IF_ERROR(sync());
-  close_file();
+#ifdef _WIN32
+  close_file();  // nor can it be renamed
+#endif
   MOKA_RETURN_IF_ERROR(rename_into_place());
+  close_file();
 #ifndef _WIN32
   // The new name must survive a power cut too. Some systems do not let a folder be opened or
   // synced; the file itself is whole either way.

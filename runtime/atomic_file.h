@@ -4,9 +4,10 @@
 //   MOKA_RETURN_IF_ERROR(file.write(bytes, size));
 //   MOKA_RETURN_IF_ERROR(file.commit());
 //
-// The bytes go to a temporary file in the same folder, "NAME.<process>-<number>.part". commit()
-// brings them to the disk and renames; a file destroyed without commit() is removed. After a crash
-// either the old file or the new one is there, whole. One thread at a time.
+// The bytes go to a temporary file in the same folder, "NAME.moka-<slot>.part" (temporary_file.h).
+// commit() brings them to the disk and renames; a file destroyed without commit() is removed. After a
+// crash either the old file or the new one is there, whole, and the next create() for the same path
+// removes what the dead process left. One thread at a time.
 #ifndef MOKA_RUNTIME_ATOMIC_FILE_H_
 #define MOKA_RUNTIME_ATOMIC_FILE_H_
 

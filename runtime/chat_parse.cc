@@ -20,6 +20,11 @@ Status corrupt(const std::string& what) {
   return Status(StatusCode::kCorrupt, "saved chat: " + what);
 }
 
+// What came of the file's own options: wrong ones are damage, but a lack of memory is not.
+Status of_file(const Status& status) {
+  return status.code() == StatusCode::kOutOfMemory ? status : corrupt(status.message());
+}
+
 // Reads numbers and texts from the head, and remembers when it ended too soon: what is read then is
 // zero or empty, and ok() says it.
 class Reader {
@@ -171,9 +176,9 @@ Result<Sampler> parse_sampler(uint32_t vocab_size, Reader* in) {
   const Span<const uint8_t> state = in->raw();
   if (!in->ok()) return corrupt("its head ends too soon");
   Result<Sampler> sampler = Sampler::create(options, vocab_size);
-  if (!sampler.ok()) return corrupt(sampler.status().message());
+  if (!sampler.ok()) return of_file(sampler.status());
   const Status restored = sampler.value().restore(state);
-  if (!restored.ok()) return corrupt(restored.message());
+  if (!restored.ok()) return of_file(restored);
   return sampler;
 }
 

@@ -1,9 +1,6 @@
 // Memory that runs out at any allocation of a call: the call says kOutOfMemory, or gets on without and
 // gives what it always gives; nothing is lost, nothing is changed, and the same call works afterwards.
-//
-// Each call runs again and again, with its first allocation failing, its second, its third, and so on
-// until it needs no more; once with one failure, once with nothing left from there on. The suite skips
-// more and more of them as the counts grow. MOKA_CAMPAIGN=1 skips none and prints what was done.
+// allocation_trial.h says how. Here: models, sessions, tokenizers, conversion.
 #include <doctest/doctest.h>
 
 #if defined(__unix__) || defined(__APPLE__)
@@ -26,6 +23,7 @@
 #include "converter/writer.h"
 #include "moka/moka.h"
 #include "tests/allocation_counter.h"
+#include "tests/allocation_trial.h"
 #include "tests/cli_model.h"
 #include "tests/model_file.h"
 #include "tests/task_models.h"
@@ -33,69 +31,11 @@
 namespace moka {
 namespace {
 
+using test::campaign;
 using test::TemporaryFolder;
 using test::TestModel;
 
 using Bytes = std::vector<uint8_t>;
-
-bool campaign() { return std::getenv("MOKA_CAMPAIGN") != nullptr; }
-
-// A call under test. Only `call` runs short of memory; `check` is told whether it went well. What
-// prepare() and call() leave behind goes with drop(), and then as much memory is in use as before.
-struct Trial {
-  std::string name;
-  std::function<Status()> call;
-  std::function<void(bool ok)> check = [](bool) {};
-  std::function<void()> prepare = [] {};
-  std::function<void()> drop = [] {};
-};
-
-void run(const Trial& trial) {
-  for (int i = 0; i < 2; ++i) {  // what is made once for the process is made here
-    trial.prepare();
-    const Status status = trial.call();
-    REQUIRE_MESSAGE(status.ok(), trial.name, ": ", status.to_string());
-    trial.check(true);
-    trial.drop();
-  }
-  for (const bool all_after : {false, true}) {
-    uint64_t refused = 0, survived = 0, n = 1;
-    for (;; n += campaign() ? 1 : 1 + n / 12) {
-      INFO(trial.name << ": allocation " << n
-                      << std::string(all_after ? " and all after it" : " alone"));
-      const int64_t before = test::live_allocations();
-      trial.prepare();
-      StatusCode code = StatusCode::kOk;
-      test::fail_allocations(n, all_after);
-      {
-        const Status status = trial.call();
-        code = status.code();
-      }
-      const uint64_t failed = test::stop_failing();
-      const bool ok = code == StatusCode::kOk;
-      if (!ok) CHECK(std::string(status_code_name(code)) == "out_of_memory");
-      if (failed == 0) CHECK(ok);
-      trial.check(ok);
-      trial.drop();
-      const int64_t after = test::live_allocations();
-      CHECK(after == before);
-      (ok ? survived : refused) += failed > 0 ? 1 : 0;
-      if (failed == 0) break;
-    }
-    if (campaign()) {
-      std::printf("%-34s %-9s %7llu failures: %llu out_of_memory, %llu got on without\n",
-                  trial.name.c_str(), all_after ? "all after" : "alone",
-                  static_cast<unsigned long long>(refused + survived),
-                  static_cast<unsigned long long>(refused),
-                  static_cast<unsigned long long>(survived));
-    }
-  }
-}
-
-bool here() {
-  if (!test::counts_allocations()) MESSAGE("skipped: allocations cannot be made to fail here");
-  return test::counts_allocations();
-}
 
 Model open_spec(const TestModel& made, int threads = 1) {
   OpenOptions options;
@@ -131,7 +71,7 @@ std::vector<TokenId> tokens_for(const Model& model, size_t count) {
 }  // namespace
 
 TEST_CASE("allocation failure: opening a model") {
-  if (!here()) return;
+  if (!test::can_fail_allocations()) return;
   const TemporaryFolder folder;
   for (const DType weights : {DType::kF32, DType::kI8}) {
     test::TestModelOptions made;
@@ -148,23 +88,24 @@ TEST_CASE("allocation failure: opening a model") {
       options.executor.threads = threads;
       const std::string kind =
           dtype_name(weights) + std::string(", threads ") + std::to_string(threads);
-      run({"open, " + kind, [&] { return Model::open(path, options).status(); }});
+      test::run_trial({"open, " + kind, [&] { return Model::open(path, options).status(); }});
     }
     // What opened although something failed must be the model.
     Bytes got;
-    run({"open and read, " + std::string(dtype_name(weights)), [&]() -> Status {
-           MOKA_ASSIGN_OR_RETURN(const Model opened, Model::open_memory(file.bytes(), {}));
-           MOKA_ASSIGN_OR_RETURN(Session session, opened.new_session());
-           MOKA_RETURN_IF_ERROR(session.append(ids));
-           MOKA_ASSIGN_OR_RETURN(const Bytes bytes, session.save());
-           if (bytes != want) return Status(StatusCode::kInternal, "other bytes");
-           return Status();
-         }});
+    test::run_trial({"open and read, " + std::string(dtype_name(weights)), [&]() -> Status {
+                       MOKA_ASSIGN_OR_RETURN(const Model opened,
+                                             Model::open_memory(file.bytes(), {}));
+                       MOKA_ASSIGN_OR_RETURN(Session session, opened.new_session());
+                       MOKA_RETURN_IF_ERROR(session.append(ids));
+                       MOKA_ASSIGN_OR_RETURN(const Bytes bytes, session.save());
+                       if (bytes != want) return Status(StatusCode::kInternal, "other bytes");
+                       return Status();
+                     }});
   }
 }
 
 TEST_CASE("allocation failure: executors and sessions of a model") {
-  if (!here()) return;
+  if (!test::can_fail_allocations()) return;
   for (const TestModel& made : session_models()) {
     const Model model = open_spec(made);
     const std::vector<TokenId> ids = tokens_for(model, 20);
@@ -172,8 +113,9 @@ TEST_CASE("allocation failure: executors and sessions of a model") {
     const auto still_reads = [&](bool) { CHECK(read_alone(model, ids) == want); };
     ExecutorOptions two;
     two.threads = 2, two.chunk = 16;
-    run({"new_executor", [&] { return model.new_executor(two).status(); }, still_reads});
-    run({"new_session", [&] { return model.new_session().status(); }, still_reads});
+    test::run_trial(
+        {"new_executor", [&] { return model.new_executor(two).status(); }, still_reads});
+    test::run_trial({"new_session", [&] { return model.new_session().status(); }, still_reads});
   }
 }
 
@@ -229,12 +171,12 @@ void run_on_session(const std::string& name, const TestModel& made,
   REQUIRE(call(subject).ok());
   const Bytes want = saved(*subject.session);
   subject.drop();
-  run({name, [&] { return call(subject); }, [&](bool ok) { subject.check(ok, want); },
-       [&] { subject.prepare(); }, [&] { subject.drop(); }});
+  test::run_trial({name, [&] { return call(subject); }, [&](bool ok) { subject.check(ok, want); },
+                   [&] { subject.prepare(); }, [&] { subject.drop(); }});
 }
 
 TEST_CASE("allocation failure: reading and stepping leave the session as it was") {
-  if (!here()) return;
+  if (!test::can_fail_allocations()) return;
   for (const TestModel& made : session_models()) {
     for (const size_t count : {size_t{3}, size_t{21}}) {  // a chunk, and several
       run_on_session("append " + std::to_string(count), made,
@@ -255,7 +197,7 @@ TEST_CASE("allocation failure: reading and stepping leave the session as it was"
 }
 
 TEST_CASE("allocation failure: batches move all sessions or none") {
-  if (!here()) return;
+  if (!test::can_fail_allocations()) return;
   for (const TestModel& made : session_models()) {
     run_on_session("batch append", made, [](Subject& s) {
       const SessionSteps batch[] = {{&*s.session, s.some(12), {}}, {&*s.other, s.some(20), {}}};
@@ -270,7 +212,7 @@ TEST_CASE("allocation failure: batches move all sessions or none") {
 }
 
 TEST_CASE("allocation failure: saving, restoring and forking") {
-  if (!here()) return;
+  if (!test::can_fail_allocations()) return;
   const TemporaryFolder folder;
   for (const TestModel& made : session_models()) {
     Subject source(made);
@@ -285,25 +227,26 @@ TEST_CASE("allocation failure: saving, restoring and forking") {
     const std::string old = "what was there before";
     const auto write_old = [&] { test::write_file(path, old); };
     Bytes want = saved(*source.session);
-    run({"save_file", [&] { return source.session->save_file(path); },
-         [&](bool ok) {
-           const std::string now = test::read_file(path);
-           const bool is_new = now == std::string(want.begin(), want.end());
-           CHECK((is_new || (!ok && now == old)));
-           size_t files = 0;
-           for (const auto& entry : std::filesystem::directory_iterator(folder.path())) {
-             files += entry.is_regular_file() ? 1 : 0;
-           }
-           CHECK(files == 1);
-         },
-         write_old});
+    test::run_trial({"save_file", [&] { return source.session->save_file(path); },
+                     [&](bool ok) {
+                       const std::string now = test::read_file(path);
+                       const bool is_new = now == std::string(want.begin(), want.end());
+                       CHECK((is_new || (!ok && now == old)));
+                       size_t files = 0;
+                       for (const auto& entry :
+                            std::filesystem::directory_iterator(folder.path())) {
+                         files += entry.is_regular_file() ? 1 : 0;
+                       }
+                       CHECK(files == 1);
+                     },
+                     write_old});
     test::write_file(path, std::string(longer.begin(), longer.end()));
     run_on_session("restore_file", made, [&](Subject& s) { return s.session->restore_file(path); });
   }
 }
 
 TEST_CASE("allocation failure: text to tokens and back") {
-  if (!here()) return;
+  if (!test::can_fail_allocations()) return;
   auto made = Tokenizer::create(*test::text_model(false).spec.tokenizer);
   REQUIRE(made.ok());
   const std::string text = "Once upon a time there was a phone with no memory left.";
@@ -312,16 +255,16 @@ TEST_CASE("allocation failure: text to tokens and back") {
     CHECK(ids.size() == (ok ? text.size() + 1 : 1));
     CHECK(ids[0] == 7);
   };
-  run({"encode", [&] { return made.value().encode(text, &ids); }, only_before,
-       [&] { ids = std::vector<TokenId>{7}; }, [&] { ids = std::vector<TokenId>(); }});
+  test::run_trial({"encode", [&] { return made.value().encode(text, &ids); }, only_before,
+                   [&] { ids = std::vector<TokenId>{7}; }, [&] { ids = std::vector<TokenId>(); }});
   std::vector<TokenId> all;
   REQUIRE(made.value().encode(text, &all).ok());
-  run({"decode", [&]() -> Status {
-         MOKA_ASSIGN_OR_RETURN(const std::string back, made.value().decode(all));
-         return back == text ? Status() : Status(StatusCode::kInternal, "another text");
-       }});
+  test::run_trial({"decode", [&]() -> Status {
+                     MOKA_ASSIGN_OR_RETURN(const std::string back, made.value().decode(all));
+                     return back == text ? Status() : Status(StatusCode::kInternal, "another text");
+                   }});
   SamplerOptions options;
-  run({"sampler", [&] { return Sampler::create(options, 260).status(); }});
+  test::run_trial({"sampler", [&] { return Sampler::create(options, 260).status(); }});
 }
 
 #if defined(__unix__) || defined(__APPLE__)
@@ -354,7 +297,7 @@ int convert_in_child(const ConvertOptions& options, uint64_t nth, bool all_after
 }
 
 TEST_CASE("allocation failure: converting leaves the old file or the new one") {
-  if (!here()) return;
+  if (!test::can_fail_allocations()) return;
   const TemporaryFolder folder;
   ConvertOptions options;
   options.input = std::string(MOKA_SOURCE_DIR) + "/tests/data/hf/macchiato_width43_tied";

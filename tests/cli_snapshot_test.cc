@@ -163,7 +163,8 @@ TEST_CASE_FIXTURE(Fixture, "cli: inspect lists snapshots, verify reads them agai
   const Json report = Json::parse(elsewhere.out);
   REQUIRE(report["snapshots"].size() == 2);
   CHECK(report["snapshots"][0]["status"] != "different");
-  CHECK(report["snapshots"][0]["difference"].get<double>() <= 0.01);
+  CHECK(report["snapshots"][0]["difference_percent"].get<double>() <= 1);
+  CHECK(report["snapshots"][0]["allowed_percent"].get<double>() == doctest::Approx(1));
 
   // Another text under the same state.
   auto loaded = load_model_file(model);

@@ -1,6 +1,7 @@
 // Prefix snapshots in model files: the bits of reading, files that stay what they were, and refusals.
 #include "converter/snapshot.h"
 
+#include <cmath>
 #include <cstring>
 #include <filesystem>
 #include <string>
@@ -153,6 +154,44 @@ TEST_CASE("snapshot: a state that other tokens lead to does not pass for that of
   CHECK_FALSE(check.value().same_bits);
   CHECK_MESSAGE(check.value().difference > 0.01, check.value().difference);
   CHECK_FALSE(check.value().ok());
+}
+
+TEST_CASE("snapshot: rows of output are compared by their scale") {
+  const auto far = [](const std::vector<float>& found, const std::vector<float>& expected,
+                      bool scores) { return relative_rms(found, expected, scores); };
+  CHECK(far({3, 4}, {3, 4}, false) == 0);
+  CHECK(far({3.3f, 4}, {3, 4}, false) == doctest::Approx(0.06));
+  CHECK(far({330, 400}, {300, 400}, false) == doctest::Approx(0.06));
+  // A number added to all scores changes nothing; added to values it does.
+  CHECK(far({8, 6}, {3, 1}, true) == 0);
+  CHECK(far({8, 6}, {3, 1}, false) == doctest::Approx(std::sqrt(5.0)));
+  // Without means: 0.1, -0.1 over 1, -1.
+  CHECK(far({103.1f, 100.9f}, {103, 101}, true) == doctest::Approx(0.1).epsilon(1e-4));
+  CHECK(far({}, {}, true) == 0);
+  CHECK(far({5, 5}, {7, 7}, true) == 0);
+  CHECK(far({5, 6}, {7, 7}, true) == HUGE_VAL);
+  CHECK(far({1, 0}, {0, 0}, false) == HUGE_VAL);
+  CHECK(far({1}, {1, 1}, false) == HUGE_VAL);
+  CHECK(far({NAN, 1}, {1, 1}, false) == HUGE_VAL);
+  CHECK(far({NAN, 1}, {NAN, 1}, true) == HUGE_VAL);
+  CHECK(far({1, INFINITY}, {1, INFINITY}, false) == HUGE_VAL);
+}
+
+TEST_CASE("snapshot: large scores that differ by their rounding pass with other kernels") {
+  TestModel made = text_model(DType::kI8);
+  // The last norm of the model scales the scores, and with them what they differ by: some 10 here.
+  const Tensor& scale = made.spec.tensors[made.spec.final_norm.scale];
+  auto* numbers = const_cast<float*>(static_cast<const float*>(scale.data));
+  for (uint64_t i = 0; i < scale.elements(); ++i) numbers[i] *= 1e7f;
+  const File file(made);
+  std::string text;
+  while (text.size() < 1500) text += kText;
+  add(file.path, "coach", text);
+  const Model scalar = open(file.path, 1, "scalar");
+  const auto check = check_snapshot(scalar, scalar.spec().prefix_snapshots[0]);
+  REQUIRE(check.ok());
+  CHECK_MESSAGE(check.value().ok(), check.value().difference);
+  CHECK(check.value().difference < 1e-3);
 }
 
 // ---- files -----------------------------------------------------------------------------------

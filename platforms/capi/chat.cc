@@ -33,6 +33,7 @@ Status chat_options(const moka_chat_options* given, const Model& model, moka_cha
   MOKA_RETURN_IF_ERROR(read_options(given, "moka_chat_options", &read));
   options->saved_states = read.saved_states;
   options->state_budget_bytes = read.state_budget_bytes;
+  options->from = string_of(read.from);
   options->format.id = string_of(read.template_id);
   options->format.system = {string_of(read.system_prefix), string_of(read.system_suffix)};
   options->format.user = {string_of(read.user_prefix), string_of(read.user_suffix)};
@@ -307,6 +308,10 @@ moka_status moka_chat_path(const moka_chat* chat, moka_turn_id* turns, size_t ca
 
 uint64_t moka_chat_kept_state_bytes(const moka_chat* chat) {
   return chat == nullptr ? 0 : chat->chat->kept_state_bytes();
+}
+
+const char* moka_chat_from(const moka_chat* chat) {
+  return chat == nullptr ? nullptr : chat->chat->from().c_str();
 }
 
 moka_status moka_chat_logits(const moka_chat* chat, const float** logits, size_t* count,

@@ -6,6 +6,7 @@
 #include "platforms/capi/border.h"
 #include "platforms/capi/handles.h"
 #include "runtime/model_spec.h"
+#include "runtime/snapshots.h"
 
 namespace moka::capi {
 namespace {
@@ -25,6 +26,11 @@ Status open_options(const moka_open_options* given, OpenOptions* options) {
   options->executor.threads = read.threads;
   options->executor.chunk = read.chunk;
   options->isa = read.kernels;
+  ModelLimits& limits = options->limits;
+  if (read.limit_header_bytes != 0) limits.header_bytes = read.limit_header_bytes;
+  if (read.limit_tensors != 0) limits.tensors = read.limit_tensors;
+  if (read.limit_vocab_size != 0) limits.vocab_size = read.limit_vocab_size;
+  limits.memory_bytes = read.limit_memory_bytes;
   MOKA_RETURN_IF_ERROR(read_switch(read.check_data, "check_data", &options->check_data));
   if (read.progress != nullptr) {
     options->progress = [fn = read.progress, user = read.progress_user](double share) {
@@ -34,12 +40,23 @@ Status open_options(const moka_open_options* given, OpenOptions* options) {
   return Status();
 }
 
+// A limit under the name that it has in C.
+Status in_words_of_c(const Status& status) {
+  const std::string cpp = "OpenOptions::limits.";
+  std::string message = status.message();
+  const size_t at = message.rfind(cpp);
+  if (status.code() != StatusCode::kOutOfRange || at == std::string::npos) return status;
+  return Status(status.code(), message.replace(at, cpp.size(), "moka_open_options.limit_"));
+}
+
 // Opens with `open(options)` and hands the model out.
 template <class Open>
 Status open_model(const moka_open_options* given, moka_model** out, const Open& open) {
   OpenOptions options;
   MOKA_RETURN_IF_ERROR(open_options(given, &options));
-  MOKA_ASSIGN_OR_RETURN(Model model, open(options));
+  Result<Model> opened = open(options);
+  if (!opened.ok()) return in_words_of_c(opened.status());
+  Model model = std::move(opened).value();
   std::vector<std::string> names = class_names(model);
   return hand_out(
       out, std::make_shared<const OpenedModel>(OpenedModel{std::move(model), std::move(names)}));
@@ -108,8 +125,10 @@ static_assert(MOKA_OUTPUT_EMBEDDING == static_cast<int>(OutputKind::kEmbedding))
 using namespace moka::capi;  // NOLINT: every function below is one of the C interface
 using moka::Model;
 using moka::OpenOptions;
+using moka::PrefixSnapshot;
 using moka::Span;
 using moka::Status;
+using moka::StatusCode;
 
 void moka_open_options_init(moka_open_options* options, uint32_t struct_size) {
   init_struct(default_open(), options, struct_size);
@@ -158,4 +177,31 @@ moka_status moka_model_get_info(const moka_model* model, moka_model_info* info, 
 const char* moka_model_class_name(const moka_model* model, uint32_t index) {
   if (model == nullptr || index >= model->shared->class_names.size()) return nullptr;
   return model->shared->class_names[index].c_str();
+}
+
+size_t moka_model_snapshot_count(const moka_model* model) {
+  return model == nullptr ? 0 : model->model().spec().prefix_snapshots.size();
+}
+
+moka_status moka_model_snapshot_at(const moka_model* model, size_t index, moka_snapshot* snapshot,
+                                   moka_error* error) {
+  return border(error, [&]() -> Status {
+    MOKA_RETURN_IF_ERROR(need(model, "model"));
+    const std::vector<PrefixSnapshot>& all = model->model().spec().prefix_snapshots;
+    if (index >= all.size()) {
+      return Status(StatusCode::kOutOfRange, "index is " + std::to_string(index) +
+                                                 ", the model has " + std::to_string(all.size()) +
+                                                 " prefix snapshots");
+    }
+    const PrefixSnapshot& from = all[index];
+    moka_snapshot value{};
+    value.struct_size = sizeof value;
+    value.usable = usable_snapshot(model->model().spec(), from.name).ok() ? 1 : 0;
+    value.position = from.position;
+    value.bytes = from.size;
+    value.name = from.name.c_str();
+    value.text = from.text.c_str();
+    value.text_size = from.text.size();
+    return write_struct(value, "moka_snapshot", snapshot);
+  });
 }

@@ -170,6 +170,15 @@ moka_status moka_session_restore_file(moka_session* session, const char* path, m
   });
 }
 
+moka_status moka_session_restore_snapshot(moka_session* session, const char* name,
+                                          moka_error* error) {
+  return border(error, [&]() -> Status {
+    MOKA_RETURN_IF_ERROR(need(session, "session"));
+    MOKA_RETURN_IF_ERROR(need(name, "name"));
+    return session->session.restore_snapshot(name);
+  });
+}
+
 void moka_session_reset(moka_session* session) {
   if (session != nullptr) session->session.reset();
 }

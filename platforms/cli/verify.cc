@@ -38,6 +38,8 @@ struct VerifyOptions {
   bool json = false;
 };
 
+std::string percent(double share) { return short_number(100 * share) + " %"; }
+
 std::string ids_words(const std::vector<TokenId>& ids) {
   std::string words;
   for (TokenId id : ids) words += (words.empty() ? "" : " ") + std::to_string(id);
@@ -226,23 +228,23 @@ Outcome Verification::check_snapshot_of(const Model& model, const PrefixSnapshot
   const SnapshotCheck& check = result.value();
   const std::string isa = model.info().isa;
   (*report)["status"] = check.same_bits ? "same_bits" : check.ok() ? "ok" : "different";
-  (*report)["difference"] = check.difference;
-  (*report)["tolerance"] = check.tolerance;
+  (*report)["difference_percent"] = 100 * check.difference;
+  (*report)["allowed_percent"] = 100 * check.tolerance;
   const std::string kernels = snapshot.isa == isa
                                   ? "made and read with " + isa
                                   : "made with " + snapshot.isa + ", read with " + isa;
   if (check.ok()) {
     line("snapshot",
          snapshot.name + ": ok, " + with_commas(snapshot.position) + " tokens, " +
-             (check.same_bits ? "same bits" : "outputs within " + short_number(check.difference)) +
+             (check.same_bits ? "same bits" : "outputs differ by " + percent(check.difference)) +
              ", " + kernels);
     return {};
   }
   line("snapshot", snapshot.name + ": different");
   return {kExitFailure, options_.model + ": prefix snapshot '" + snapshot.name +
                             "' is not what reading its tokens gives here: outputs differ by " +
-                            short_number(check.difference) + ", " + short_number(check.tolerance) +
-                            " is allowed (" + kernels +
+                            percent(check.difference) + " (root mean square), " +
+                            percent(check.tolerance) + " is allowed (" + kernels +
                             ").\nMake it anew: moka snapshot add --force"};
 }
 

@@ -5,8 +5,8 @@
 
 Needs what `ninja -C DIR moka_cli moka_save_loop` builds; DIR is build/release if none is given.
 A conversion and a program that saves sessions each replace a file and are killed N (500) times; the
-file must have the old bytes or the new ones, and beside it nothing may lie but *.part files. Then the
-disk is full (a file size limit and, as root, a small tmpfs) or read-only (as root): the error must name
+file must have the old bytes or the new ones, and beside it nothing may lie but temporary files, which
+the next run removes: at the end there are none. Then the disk is full (a file size limit and, as root, a small tmpfs) or read-only (as root): the error must name
 the file and the reason, and the old file must be there. Prints counts; exit status 1 if anything is
 wrong. Standard library only; Linux.
 """
@@ -37,7 +37,7 @@ def check(condition, what):
 def parts(folder):
     """What an interrupted process may leave: never named as a model or a session is."""
     return [path for path in folder.iterdir()
-            if path.name.endswith(".part") or ".scratch-" in path.name]
+            if ".moka-" in path.name]
 
 
 def convert_command(args, output, weights):
@@ -65,9 +65,8 @@ def look(folder, target, allowed, counts, when):
     left = parts(folder)
     others = [p.name for p in folder.iterdir() if p != target and p not in left]
     check(not others, f"{when}: {others} lie beside {target.name}")
+    check(len(left) <= 4, f"{when}: {len(left)} temporary files have gathered")
     counts["temporary file left"] = counts.get("temporary file left", 0) + bool(left)
-    for part in left:
-        part.unlink()
 
 
 def kill_convert(args, folder):
@@ -89,6 +88,7 @@ def kill_convert(args, folder):
         look(folder, target, allowed, counts, f"convert, kill {i}")
     must_run(convert_command(args, target, "int8"))
     check(target.read_bytes() == allowed["new"], "convert: a run after all kills gives other bytes")
+    check(not parts(folder), f"convert: a run after all kills leaves {parts(folder)}")
     print(f"convert, killed {args.times} times within {1.1 * seconds * 1000:.0f} ms: {counts}")
 
 
@@ -110,6 +110,8 @@ def kill_save(args, folder):
         child.wait()
         child.stdout.close()
         look(target.parent, target, allowed, counts, f"save, kill {i}")
+    run([loop, str(MODEL), str(target), "--once"], check=True)
+    check(not parts(target.parent), f"save: a run after all kills leaves {parts(target.parent)}")
     print(f"session file, killed {args.times} times while saving: {counts}")
 
 

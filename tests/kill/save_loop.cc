@@ -1,9 +1,10 @@
 // Saves two sessions to one file, again and again, until it is killed.
 //
-//   moka_save_loop MODEL PATH [--states]
+//   moka_save_loop MODEL PATH [--states | --once]
 //
 // Says "ready" when the first is there. With --states, writes the two to PATH.a and PATH.b and ends, so
-// that whoever kills the other one knows what it may find. Errors go to stderr, and end with 1.
+// that whoever kills the other one knows what it may find. With --once, it saves each once and ends.
+// Errors go to stderr, and end with 1.
 #include <cstdio>
 #include <cstring>
 #include <string>
@@ -30,7 +31,7 @@ moka::Result<moka::Session> read(const moka::Model& model, const char* text) {
 
 int main(int argc, char** argv) {
   if (argc < 3) {
-    std::fprintf(stderr, "usage: moka_save_loop MODEL PATH [--states]\n");
+    std::fprintf(stderr, "usage: moka_save_loop MODEL PATH [--states | --once]\n");
     return 2;
   }
   moka::OpenOptions options;
@@ -53,6 +54,7 @@ int main(int argc, char** argv) {
       const moka::Status saved = session->save_file(path);
       if (!saved.ok()) return fail(saved);
     }
+    if (argc > 3) return 0;
     if (!said) {
       std::puts("ready");
       std::fflush(stdout);

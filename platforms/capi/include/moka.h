@@ -131,12 +131,21 @@ typedef struct moka_open_options {
   const char* kernels;
   moka_progress_fn progress;  // of check_data; may be NULL
   void* progress_user;
+  // What a file may ask of this process, for models that nobody vouches for; 0, the default: what the
+  // format itself allows. They are compared before anything of that size is read or allocated:
+  // MOKA_OUT_OF_RANGE names the limit, its value and what the file asks.
+  uint64_t limit_header_bytes;  // 0: 64 MiB; may be raised up to 2^31 - 1
+  uint64_t limit_tensors;       // 0: 1000000; this and the next can only be lowered
+  uint64_t limit_vocab_size;    // 0: 2^24
+  // Packed weights, the state of one session and the working rows of the default executor, but no
+  // mapped pages; 0: no limit.
+  uint64_t limit_memory_bytes;
 } moka_open_options;
 MOKA_API void moka_open_options_init(moka_open_options* options, uint32_t struct_size);
 
 // Maps the file, whose name is UTF-8, checks it and packs its weights. The file may be renamed or
 // deleted meanwhile, but must not be overwritten in place. MOKA_NOT_FOUND, MOKA_IO, MOKA_CORRUPT,
-// MOKA_VERSION, MOKA_UNSUPPORTED; the message names the part.
+// MOKA_VERSION, MOKA_UNSUPPORTED; the message names the part. MOKA_OUT_OF_RANGE: above a limit.
 MOKA_API moka_status moka_model_open(const char* path, const moka_open_options* options,
                                      moka_model** out, moka_error* error);
 // From memory, which is used in place: it must be aligned to 64 bytes and stay unchanged until the
@@ -212,6 +221,23 @@ MOKA_API moka_status moka_model_get_info(const moka_model* model, moka_model_inf
 // Of class 0 to info.classes - 1, "0", "1", ... where the file has no names; NULL for others. Lives
 // as long as the model.
 MOKA_API const char* moka_model_class_name(const moka_model* model, uint32_t index);
+
+// A prefix snapshot: the state behind a text that the file ships, so that sessions and chats begin
+// there without reading (`moka snapshot` makes them). moka_session_restore_snapshot uses one, and the
+// option `from` of a chat.
+typedef struct moka_snapshot {
+  uint32_t struct_size;
+  int32_t usable;     // 0: it was made with other weights, or does not say which tokens were read
+  uint64_t position;  // tokens that were read
+  uint64_t bytes;     // of its state in the file
+  const char* name;   // this and the text live as long as the model
+  const char* text;   // what was read
+  size_t text_size;
+} moka_snapshot;
+MOKA_API size_t moka_model_snapshot_count(const moka_model* model);  // 0 for NULL
+// By place, from 0 to the count: MOKA_OUT_OF_RANGE.
+MOKA_API moka_status moka_model_snapshot_at(const moka_model* model, size_t index,
+                                            moka_snapshot* snapshot, moka_error* error);
 
 // ---- text ----------------------------------------------------------------------------------------
 // All of these fail with MOKA_UNSUPPORTED for a model without a tokenizer.

@@ -49,14 +49,19 @@ typedef struct moka_chat_options {
   const moka_executor* executor;         // NULL: the model's default one
   moka_chat_progress_fn progress;        // may be NULL; called for as long as the chat lives
   void* progress_user;
+  // A prefix snapshot of the model, behind which the chat begins as if it had read that prefix. NULL:
+  // none. A file names its own, which needs not be given; given, it must be the same one.
+  const char* from;
 } moka_chat_options;
 MOKA_API void moka_chat_options_init(moka_chat_options* options, uint32_t struct_size);
 
-// MOKA_UNSUPPORTED: no causal language model with a tokenizer.
+// MOKA_UNSUPPORTED: no causal language model with a tokenizer. Of `from`: as
+// moka_session_restore_snapshot.
 MOKA_API moka_status moka_chat_create(const moka_model* model, const moka_chat_options* options,
                                       moka_chat** out, moka_error* error);
 // A saved chat, from bytes or a file, which are not trusted: MOKA_CORRUPT, MOKA_VERSION;
-// MOKA_FAILED_PRECONDITION: of another model or template, both are named.
+// MOKA_FAILED_PRECONDITION: of another model, template or prefix, both are named; MOKA_NOT_FOUND: the
+// model no longer has the prefix snapshot that it began from.
 MOKA_API moka_status moka_chat_open(const moka_model* model, const void* bytes, size_t size,
                                     const moka_chat_options* options, moka_chat** out,
                                     moka_error* error);
@@ -131,6 +136,8 @@ MOKA_API moka_turn_id moka_chat_current(const moka_chat* chat);
 MOKA_API moka_status moka_chat_path(const moka_chat* chat, moka_turn_id* turns, size_t capacity,
                                     size_t* needed, moka_error* error);
 MOKA_API uint64_t moka_chat_kept_state_bytes(const moka_chat* chat);
+// The prefix snapshot that it began from, "" if none; NULL for NULL. Lives as long as the chat.
+MOKA_API const char* moka_chat_from(const moka_chat* chat);
 // As moka_session_logits, at the end of the current turn.
 MOKA_API moka_status moka_chat_logits(const moka_chat* chat, const float** logits, size_t* count,
                                       moka_error* error);

@@ -109,9 +109,9 @@ typedef int32_t (*moka_text_fn)(void* user, const char* text, size_t size);
 
 typedef struct moka_generate_options {
   uint32_t struct_size;
-  int32_t stop_at_end;            // 1, the default: the model's begin_token and end_token stop it
-  uint64_t max_tokens;            // at least 1; default 512
-  uint64_t max_ms;                // 0, the default: no limit in time
+  int32_t stop_at_end;  // 1, the default: the model's begin_token and end_token stop it
+  uint64_t max_tokens;  // at least 1; default 512
+  uint64_t max_ms;      // 0, the default: no limit in time
   // So many tokens at the end that are one cycle, again and again, end it; 0: never. Default 256.
   uint64_t loop_tokens;
   const moka_token* stop_tokens;  // more tokens that stop it
@@ -164,6 +164,13 @@ MOKA_API moka_status moka_session_save_file(const moka_session* session, const c
                                             moka_error* error);
 MOKA_API moka_status moka_session_restore_file(moka_session* session, const char* path,
                                                moka_error* error);
+
+// Becomes a session that has read the prefix of a snapshot of the model, whose name this is
+// (moka_model_snapshot_at): one pass over the bytes of the state, however long the prefix. Where many
+// sessions begin there, restore one and fork it. MOKA_NOT_FOUND names the snapshots that there are;
+// MOKA_FAILED_PRECONDITION: it was made with other weights; MOKA_CORRUPT.
+MOKA_API moka_status moka_session_restore_snapshot(moka_session* session, const char* name,
+                                                   moka_error* error);
 
 MOKA_API void moka_session_reset(moka_session* session);  // to where nothing was read
 // Ends the running call with MOKA_CANCELLED at its next chunk or token; if none runs, the next call.
