@@ -68,13 +68,6 @@ Status ChatCall::read(Span<const TokenId> tokens) {
   return Status();
 }
 
-Status ChatCall::read_drawn(TokenId token) {
-  MOKA_RETURN_IF_ERROR(check_cancel());
-  MOKA_RETURN_IF_ERROR(chat_->session.append(Span<const TokenId>(&token, 1)));
-  ++step_.tokens_read;
-  return Status();
-}
-
 // From the end of `from`, where the session is, to that of `turn`, by the steps of the first time.
 Status ChatCall::read_again(TurnId from, TurnId turn) {
   const std::vector<const Turn*> path = chat_->tree.path(from, turn);

@@ -15,10 +15,13 @@
 #include <vector>
 
 #include "moka/chat.h"
+#include "moka/lookup.h"
 #include "runtime/chat_states.h"
 #include "runtime/chat_tree.h"
 
 namespace moka {
+
+class Writing;
 
 class ChatImpl {
  public:
@@ -67,7 +70,9 @@ class ChatImpl {
   Status check_room(TurnId after, uint64_t tokens) const;
   // What the sampler has to know of the turns up to `after` and of `head`.
   void tell_recent(TurnId after, const std::vector<TokenId>& head, Sampler* drawing) const;
-  class Writing;
+  class TurnWriting;
+  Status prepare_lookup(const std::vector<const Turn*>& path, const std::vector<TokenId>& head,
+                        Writing* writing) const;
 
   friend class ChatCall;
 };
@@ -88,8 +93,13 @@ class ChatCall {
 
   // Reads new tokens in chunks, telling progress.
   Status read(Span<const TokenId> tokens);
-  // Reads one, drawn by the sampler.
-  Status read_drawn(TokenId token);
+  Status check_cancel();
+  // Of tokens that were drawn and read.
+  void count_drawn() { ++step_.tokens_read; }
+  void count_lookups(const LookupCounts& counts) {
+    step_.drafted = counts.drafted;
+    step_.accepted = counts.accepted;
+  }
 
   ChatStep commit(Turn turn);  // adds it; nothing can fail any more
   ChatStep commit(TurnId turn);
@@ -103,7 +113,6 @@ class ChatCall {
   Status tell(Reading* reading);
   Status read_chunks(Span<const TokenId> tokens, Reading* reading);
   Status read_again(TurnId from, TurnId turn);
-  Status check_cancel();
 
   ChatImpl* const chat_;
   std::vector<uint8_t> sampler_;  // when the call began

@@ -46,24 +46,34 @@ Status check_stop_texts(const std::vector<std::string>& stop) {
   return Status();
 }
 
+Status check_token_list(const char* name, Span<const TokenId> tokens, uint32_t vocab_size) {
+  for (size_t i = 0; i < tokens.size(); ++i) {
+    if (tokens[i] >= 0 && static_cast<uint32_t>(tokens[i]) < vocab_size) continue;
+    return Status(StatusCode::kOutOfRange, std::string(name) + "[" + std::to_string(i) + "] is " +
+                                               std::to_string(tokens[i]) + ", ids are 0 to " +
+                                               std::to_string(vocab_size - 1));
+  }
+  return Status();
+}
+
 }  // namespace
 
 Status check_generate(const GenerateOptions& options, uint32_t vocab_size) {
   if (options.max_tokens == 0) {
     return Status(StatusCode::kInvalidArgument, "max_tokens is 0, must be at least 1");
   }
-  for (size_t i = 0; i < options.stop_tokens.size(); ++i) {
-    const TokenId token = options.stop_tokens[i];
-    if (token >= 0 && static_cast<uint32_t>(token) < vocab_size) continue;
-    return Status(StatusCode::kOutOfRange, "stop_tokens[" + std::to_string(i) + "] is " +
-                                               std::to_string(token) + ", ids are 0 to " +
-                                               std::to_string(vocab_size - 1));
-  }
+  MOKA_RETURN_IF_ERROR(check_token_list("stop_tokens", options.stop_tokens, vocab_size));
   if (options.loop_tokens > LoopGuard::kMostTokens) {
     return Status(StatusCode::kInvalidArgument,
                   "loop_tokens is " + std::to_string(options.loop_tokens) + ", must be at most " +
                       std::to_string(LoopGuard::kMostTokens));
   }
+  if (options.lookup > Session::kMostGuesses) {
+    return Status(StatusCode::kInvalidArgument, "lookup is " + std::to_string(options.lookup) +
+                                                    ", must be at most " +
+                                                    std::to_string(Session::kMostGuesses));
+  }
+  MOKA_RETURN_IF_ERROR(check_token_list("lookup_tokens", options.lookup_tokens, vocab_size));
   return check_stop_texts(options.stop);
 }
 

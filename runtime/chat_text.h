@@ -36,6 +36,8 @@ class TurnText {
 
   // The text that was held back, once no token follows; empty when stopped.
   std::string_view finish();
+  // After it, where the text ends for good: U+FFFD for a character that is not whole, or nothing.
+  std::string_view finish_character() { return stream_.finish(); }
 
  private:
   TextStream stream_;

@@ -1,48 +1,17 @@
 // Turns that the model writes.
 #include <algorithm>
-#include <chrono>
+#include <functional>
 #include <string>
 #include <utility>
 
-#include "moka/loop_guard.h"
 #include "runtime/chat_impl.h"
-#include "runtime/chat_text.h"
+#include "runtime/writing.h"
 
 namespace moka {
 namespace {
 
-using Clock = std::chrono::steady_clock;
-
-}  // namespace
-
-// The loop of one turn: draws tokens, reads them, gives out their text, and knows when to end.
-class ChatImpl::Writing {
- public:
-  // `room`: tokens that the position limit leaves.
-  Writing(ChatImpl* chat, const GenerateOptions& options, uint64_t room)
-      : chat_(chat),
-        options_(options),
-        room_(room),
-        text_(chat->model.tokenizer(), options.stop),
-        loop_(options.loop_tokens) {}
-
-  // A character may have been left incomplete by the turns before, which are `path`.
-  void go_on_from(const std::vector<const Turn*>& path);
-  Status run(ChatCall* call, Sampler* drawing, Turn* turn);
-
- private:
-  bool is_over(uint64_t written, TurnEnd* end) const;
-  bool give_out(std::string_view text, Turn* turn) const;
-
-  ChatImpl* const chat_;
-  const GenerateOptions& options_;
-  const uint64_t room_;
-  const Clock::time_point begin_ = Clock::now();
-  TurnText text_;
-  LoopGuard loop_;
-};
-
-void ChatImpl::Writing::go_on_from(const std::vector<const Turn*>& path) {
+// A character may have been left incomplete by the turns before, which are `path`.
+void go_on_from(const std::vector<const Turn*>& path, Writing* writing) {
   size_t first = path.size();
   while (first > 0 && path[first - 1]->generated() && path[first - 1]->tail == 0) {
     --first;
@@ -50,55 +19,59 @@ void ChatImpl::Writing::go_on_from(const std::vector<const Turn*>& path) {
   }
   for (; first < path.size(); ++first) {
     const Turn& turn = *path[first];
-    for (size_t i = turn.head; i < turn.tokens.size(); ++i) text_.go_on_from(turn.tokens[i]);
+    for (size_t i = turn.head; i < turn.tokens.size(); ++i) writing->go_on_from(turn.tokens[i]);
   }
 }
 
-bool ChatImpl::Writing::is_over(uint64_t written, TurnEnd* end) const {
-  const auto is = [end](TurnEnd reason) {
-    *end = reason;
-    return true;
-  };
-  if (written >= options_.max_tokens) return is(TurnEnd::kTokenBudget);
-  if (written >= room_) return is(TurnEnd::kPositionLimit);
-  if (options_.max_ms == 0 || written == 0) return false;
-  const auto passed = std::chrono::duration_cast<std::chrono::milliseconds>(Clock::now() - begin_);
-  return static_cast<uint64_t>(passed.count()) >= options_.max_ms && is(TurnEnd::kTimeBudget);
-}
+}  // namespace
 
-// False when the callback wants no more.
-bool ChatImpl::Writing::give_out(std::string_view text, Turn* turn) const {
-  if (text.empty()) return true;
-  turn->text.append(text);
-  return !options_.on_text || options_.on_text(text);
-}
+// Writes one turn.
+class ChatImpl::TurnWriting final : public Writing {
+ public:
+  TurnWriting(ChatImpl* chat, ChatCall* call, const GenerateOptions& options, Sampler* drawing,
+              Turn* turn)
+      : Writing(chat->session, *drawing, options),
+        chat_(chat),
+        call_(call),
+        on_text_(options.on_text),
+        turn_(turn) {}
 
-Status ChatImpl::Writing::run(ChatCall* call, Sampler* drawing, Turn* turn) {
-  bool listening = true;
-  for (uint64_t written = 0; !is_over(written, &turn->end); ++written) {
-    MOKA_ASSIGN_OR_RETURN(const TokenId token, drawing->sample(chat_->session.logits()));
-    if (is_stop_token(options_, chat_->model.tokenizer(), token)) {
-      turn->end = TurnEnd::kStopToken;
-      break;
-    }
-    turn->tokens.push_back(token);
-    MOKA_RETURN_IF_ERROR(call->read_drawn(token));
-    listening = give_out(text_.push(token), turn);
-    if (text_.stopped() || !listening) {
-      turn->end = text_.stopped() ? TurnEnd::kStopText : TurnEnd::kCallback;
-      break;
-    }
-    if (loop_.push(token)) {
-      turn->end = TurnEnd::kLoop;
-      break;
-    }
+  Status run(uint64_t most) {
+    MOKA_ASSIGN_OR_RETURN(turn_->end, Writing::run(most));
+    const std::string_view rest = finish();
+    turn_->text.append(rest);
+    // The turn is over, whatever it answers.
+    if (listening() && on_text_ && !rest.empty()) (void)on_text_(rest);
+    return Status();
   }
-  const std::string_view rest = text_.finish();
-  if (listening) {
-    (void)give_out(rest, turn);  // the turn is over, whatever it answers
-  } else {
-    turn->text.append(rest);
+
+ private:
+  Status before_read() override { return call_->check_cancel(); }
+  bool interrupted() const override { return chat_->cancelled.load(); }
+  void was_read(TokenId token) override {
+    turn_->tokens.push_back(token);
+    call_->count_drawn();
   }
+  bool give_out(TokenId, std::string_view text) override {
+    turn_->text.append(text);
+    return text.empty() || !on_text_ || on_text_(text);
+  }
+
+  ChatImpl* const chat_;
+  ChatCall* const call_;
+  const std::function<bool(std::string_view)>& on_text_;
+  Turn* const turn_;
+};
+
+// What can be looked up: the turns, but no more of them than are remembered.
+Status ChatImpl::prepare_lookup(const std::vector<const Turn*>& path,
+                                const std::vector<TokenId>& head, Writing* writing) const {
+  size_t count = prefix().size() + head.size();
+  for (const Turn* turn : path) count += turn->tokens.size();
+  MOKA_RETURN_IF_ERROR(writing->reserve_lookup(count));
+  writing->look_up(prefix());
+  for (const Turn* turn : path) writing->look_up(turn->tokens);
+  writing->look_up(head);
   return Status();
 }
 
@@ -135,8 +108,6 @@ Result<ChatStep> ChatImpl::write(TurnId after, const GenerateOptions& how) {
   }
   const uint64_t framed = turn.tokens.size() + tail.size();
   MOKA_RETURN_IF_ERROR(check_room(after, framed + 1));
-  const uint64_t limit = model.info().position_limit;
-  const uint64_t room = limit == 0 ? UINT64_MAX : limit - tree.position(after) - framed;
   // Token counts of a turn have 32 bits in a file.
   constexpr uint64_t kMaxWritten = uint64_t{1} << 30;
   if (how.max_tokens > kMaxWritten) {
@@ -155,9 +126,14 @@ Result<ChatStep> ChatImpl::write(TurnId after, const GenerateOptions& how) {
   MOKA_RETURN_IF_ERROR(call.read(turn.tokens));
   Sampler* drawing = fresh ? &*fresh : &sampler;
   tell_recent(after, turn.tokens, drawing);
-  Writing writing(this, how, room);
-  if (turn.head == 0) writing.go_on_from(tree.path(kStartOfChat, after));
-  MOKA_RETURN_IF_ERROR(writing.run(&call, drawing, &turn));
+  const std::vector<TokenId> head = turn.tokens;
+  const std::vector<const Turn*> path = tree.path(kStartOfChat, after);
+  TurnWriting writing(this, &call, how, drawing, &turn);
+  writing.keep_free(tail.size());
+  if (head.empty()) go_on_from(path, &writing);
+  if (how.lookup > 0) MOKA_RETURN_IF_ERROR(prepare_lookup(path, head, &writing));
+  MOKA_RETURN_IF_ERROR(writing.run(how.max_tokens));
+  call.count_lookups(writing.lookups());
   turn.tokens.insert(turn.tokens.end(), tail.begin(), tail.end());
   MOKA_RETURN_IF_ERROR(call.read(tail));
   turn.position = tree.position(after) + turn.tokens.size();

@@ -160,8 +160,7 @@ Status ExecutorImpl::read_memory_chunks(SessionImpl& session, const Steps& steps
   return Status();
 }
 
-Result<TokenId> ExecutorImpl::sample(const SessionImpl& session, Sampler& sampler) {
-  const Span<const float> logits(session.logits.data(), session.logits.size());
+Result<TokenId> ExecutorImpl::sample(Span<const float> logits, Sampler& sampler) {
   if (!profiling_.load()) return sampler.sample(logits);
   const std::lock_guard<std::mutex> lock(mutex_);
   const ProfileScope scope(profiler_.get(), "sample", -1, 1);

@@ -2,6 +2,7 @@
 // copies of states that make calls undoable.
 //
 //   executor.cc   one session, whole sequences     batch.cc   several sessions at once
+//   guesses.cc    a token and guesses of what follows it
 #ifndef MOKA_RUNTIME_EXECUTOR_H_
 #define MOKA_RUNTIME_EXECUTOR_H_
 
@@ -19,13 +20,23 @@
 
 namespace moka {
 
+// Of a session whose guesses are being tried: what there was before the pass, and what came of it. It
+// is the session's own, so that the executor serves others while the caller looks at the tokens.
+struct GuessRoom {
+  size_t steps = 0;              // that there is room for
+  AlignedBuffer<float> state;    // before the pass
+  AlignedBuffer<float> kept;     // Forward::read_keeping
+  AlignedBuffer<float> outputs;  // [steps][outputs] behind each step
+};
+
 // One session: see session.h for what a user sees of it.
 struct SessionImpl {
   Model model;
   std::shared_ptr<ExecutorImpl> executor;
   AlignedBuffer<float> state;
   AlignedBuffer<float> logits;
-  SoftmaxCache cache;  // stays empty unless the model has softmax attention
+  SoftmaxCache cache;   // stays empty unless the model has softmax attention
+  GuessRoom guesses{};  // stays empty until the first guess
   uint64_t position = 0;
   uint64_t memory = 0;  // steps read of the memory
   std::atomic<bool> cancelled{false};
@@ -80,8 +91,14 @@ class ExecutorImpl {
   Status append_batch(Span<const SessionSteps> batch, size_t* culprit);
   Status step_batch(Span<SessionDraw> batch, size_t* culprit);
 
-  // Samples for Session::step, and records it.
-  Result<TokenId> sample(const SessionImpl& session, Sampler& sampler);
+  // Draws from a row of logits, and records the time.
+  Result<TokenId> sample(Span<const float> logits, Sampler& sampler);
+
+  // guesses.cc: reads `tokens` as so many single steps would, so that session.guesses has their rows
+  // of output; until settle() the session stays where it is but for its state.
+  Status read_guesses(SessionImpl& session, Span<const TokenId> tokens);
+  // The first `count` of them, at least one, are read and the others never were. Does not fail.
+  void settle(SessionImpl& session, Span<const TokenId> tokens, size_t count);
 
   Status start_profile(size_t spans);
   Profile stop_profile();

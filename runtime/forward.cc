@@ -67,12 +67,7 @@ Status Forward::run_mixer(const MixerPlan& mixer, Span<const Sequence> sequences
   }
   if (mixer.from_front.count > 0) {
     const ProfileScope scope(profiler_, "front", block_, rows);
-    for (const Sequence& sequence : sequences) {
-      const size_t at = sequence.row * plan_.width;
-      run_front(mixer.front, kernels_, plan_.width, sequence.position, sequence.count, x + at,
-                sequence.state + mixer.state.conv, sequence.state + mixer.state.hidden,
-                front_.data() + at, scratch_.data());
-    }
+    run_fronts(mixer, sequences, x);
   }
   {
     const ProfileScope scope(profiler_, "qkv", block_, rows);
@@ -83,12 +78,25 @@ Status Forward::run_mixer(const MixerPlan& mixer, Span<const Sequence> sequences
       MOKA_RETURN_IF_ERROR(dense_->run(mixer.from_input, rows, x, wide_.data()));
     }
   }
+  if (keep_ != nullptr) keep_rows(mixer, rows, x);
   {
     const ProfileScope scope(profiler_, "mixer", block_, rows);
     mix_heads(mixer, sequences);
   }
   const ProfileScope scope(profiler_, "out", block_, rows);
   return dense_->run(mixer.out, rows, mix_.data(), y);
+}
+
+void Forward::run_fronts(const MixerPlan& mixer, Span<const Sequence> sequences, const float* x) {
+  for (const Sequence& sequence : sequences) {
+    const size_t most = sequence.stepwise ? 1 : sequence.count;
+    for (size_t first = 0; first < sequence.count; first += most) {
+      const size_t at = (sequence.row + first) * plan_.width;
+      run_front(mixer.front, kernels_, plan_.width, sequence.position + first, most, x + at,
+                sequence.state + mixer.state.conv, sequence.state + mixer.state.hidden,
+                front_.data() + at, scratch_.data());
+    }
+  }
 }
 
 Status Forward::feed_forward(const FeedForwardPlan& plan, size_t rows, float* z, float* y) {

@@ -5,6 +5,7 @@
 //   input.cc      tokens, numbers and pixels to the first hidden states
 //   mixer.cc      latents and windows      linformer.cc  the bidirectional baseline
 //   head.cc       pooling and outputs      whole.cc      models that see ahead, and the memory
+//   lookahead.cc  steps that may be taken back
 //
 // Belongs to one Executor: it owns that caller's operators and scratch. One call at a time. Nothing
 // allocates after create(), except reserve_cache().
@@ -44,7 +45,13 @@ struct Sequence {
   const float* values = nullptr;    // or [count][features]
   size_t count = 0;
   size_t row = 0;  // set by read(): where its rows begin
+  // Mixers and fronts take the steps one by one, so that all bits are those of as many single steps;
+  // the rest of the model gives a row the same bits in any company.
+  bool stepwise = false;
 };
+
+// One step of a sequence whose rows are set.
+Sequence step_of(const Sequence& sequence, size_t step);
 
 // A stretch of a whole sequence: steps [first, first + count), at positions first + shift and on.
 struct Piece {
@@ -82,6 +89,13 @@ class Forward {
   // Reads the steps of all sequences, at most max_rows() together; for plans that are not `whole`. A
   // failure (a defect, not an input) leaves the states unusable.
   Status read(Span<Sequence> sequences);
+
+  // read() of one stepwise sequence that keeps what replay() needs: `kept` [count][kept_floats()].
+  Status read_keeping(Sequence& sequence, float* kept);
+  // Brings the state, which is that before the sequence, and whose cache has its steps, to behind its
+  // first `steps` steps. Calls of other sequences may lie between. Does not fail.
+  void replay(Sequence sequence, size_t steps, const float* kept);
+  size_t kept_floats() const;  // of a step
 
   // Output of `rows` rows of the last read(), from `row` on, to out[rows][outputs]. With a pooled
   // head row i is the output for everything up to it. Not for pair models.
@@ -133,6 +147,7 @@ class Forward {
   // x <- after(x + y), and z <- next(x) when there is a next.
   void join(size_t rows, const float* y, const NormPlan& after, const NormPlan* next, float* x,
             float* z) const;
+  void run_fronts(const MixerPlan& mixer, Span<const Sequence> sequences, const float* x);
   Status feed_forward(const FeedForwardPlan& plan, size_t rows, float* z, float* y);
   void activate(const FeedForwardPlan& plan, size_t rows, float* wide, float* out) const;
 
@@ -145,6 +160,9 @@ class Forward {
   // head.cc
   void pool(const Sequence& sequence);
   void scale_outputs(size_t rows, float* out) const;
+
+  // lookahead.cc
+  void keep_rows(const MixerPlan& mixer, size_t rows, const float* x);
 
   // whole.cc
   Status run_whole(const std::vector<BlockPlan>& blocks, const Sequence& sequence,
@@ -209,7 +227,8 @@ class Forward {
   std::unique_ptr<ConvolutionStack> convolution_;  // of convolved pixels
   size_t max_rows_ = 0;
   Profiler* profiler_ = nullptr;
-  int block_ = -1;  // the layer at work, for the profile
+  int block_ = -1;         // the layer at work, for the profile
+  float* keep_ = nullptr;  // where read_keeping() puts the next mixer's rows; null: nowhere
   SinusoidalPositions sinusoidal_;
   std::vector<RotationTable> rotations_;
 

@@ -72,16 +72,23 @@ void Forward::run_heads(void* context, size_t thread, size_t index) {
   const size_t first = index % task.groups * task.group;
   const Heads heads = {first, std::min(task.group, mixer.heads - first), thread,
                        forward.scratch_.data() + thread * forward.scratch_floats_};
-  (forward.*task.work)(mixer, task.sequences[index / task.groups], heads);
+  const Sequence& sequence = task.sequences[index / task.groups];
+  if (!sequence.stepwise) return (forward.*task.work)(mixer, sequence, heads);
+  for (size_t t = 0; t < sequence.count; ++t) {
+    (forward.*task.work)(mixer, step_of(sequence, t), heads);
+  }
 }
 
 // Heads are independent of each other, so any cut gives the same bits. One thread takes all heads of
-// a sequence at once; several take them one by one, or single steps in a few groups.
+// a sequence at once; several take them one by one, or single steps in a few groups, which go
+// through the steps of a stepwise sequence side by side.
 void Forward::for_heads(const MixerPlan& mixer, Span<const Sequence> sequences, HeadWork work) {
   const size_t threads = static_cast<size_t>(pool_->threads());
   size_t rows = 0, capacity = mixer.capacity;
+  bool steps = true;
   for (const Sequence& sequence : sequences) {
     rows += sequence.count;
+    steps = steps && (sequence.stepwise || sequence.count == 1);
     if (mixer.growing) capacity = std::max(capacity, static_cast<size_t>(sequence.position));
   }
   const size_t touched = (mixer.lh + mixer.rank) * mixer.dh_pad + 2 * capacity * mixer.dh;
@@ -90,7 +97,6 @@ void Forward::for_heads(const MixerPlan& mixer, Span<const Sequence> sequences, 
     for (size_t i = 0; i < sequences.size(); ++i) run_heads(&task, 0, i);
     return;
   }
-  const bool steps = rows == sequences.size();
   const size_t share = mixer.heads * sequences.size() / (threads * kTasksPerThread);
   task.group = steps ? std::min(std::max(share, size_t{1}), mixer.heads) : 1;
   task.groups = (mixer.heads + task.group - 1) / task.group;

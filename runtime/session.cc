@@ -145,7 +145,7 @@ Result<TokenId> Session::step(Sampler& sampler) {
       return Status(StatusCode::kFailedPrecondition,
                     "nothing was read yet: append() a token before step()");
     }
-    MOKA_ASSIGN_OR_RETURN(const TokenId drawn, impl_->executor->sample(*impl_, sampler));
+    MOKA_ASSIGN_OR_RETURN(const TokenId drawn, impl_->executor->sample(logits(), sampler));
     MOKA_RETURN_IF_ERROR(append(Span<const TokenId>(&drawn, 1)));
     return drawn;
   });

@@ -190,6 +190,11 @@ TEST_CASE("allocation failure: reading and stepping leave the session as it was"
                                });
     });
     run_on_session("step", made, [](Subject& s) { return s.session->step(*s.sampler).status(); });
+    run_on_session("a pass over guesses", made, [](Subject& s) -> Status {
+      MOKA_ASSIGN_OR_RETURN(const size_t read,
+                            s.session->append_with_guesses(1, s.some(7), *s.sampler));
+      return read >= 1 ? Status() : Status(StatusCode::kInternal, "no token was read");
+    });
     run_on_session("300 tokens", made, [](Subject& s) {  // beyond the first room of a cache
       return s.session->append(s.some(300));
     });

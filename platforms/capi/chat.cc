@@ -90,7 +90,7 @@ moka_status step_of(moka_chat* chat, moka_chat_step* out, moka_error* error,
     MOKA_ASSIGN_OR_RETURN(const ChatStep step, run(*chat->chat));
     if (out == nullptr) return Status();
     return write_struct(moka_chat_step{sizeof(moka_chat_step), 0, step.turn, step.tokens_read,
-                                       step.tokens_read_again},
+                                       step.tokens_read_again, step.drafted, step.accepted},
                         kStepName, out);
   });
 }

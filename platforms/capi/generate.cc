@@ -1,17 +1,13 @@
 // Writing: the loop over a session's steps, and its options, which chats share.
-#include <chrono>
 #include <string>
 #include <string_view>
 
-#include "moka/loop_guard.h"
 #include "platforms/capi/border.h"
 #include "platforms/capi/handles.h"
-#include "runtime/chat_text.h"
+#include "runtime/writing.h"
 
 namespace moka::capi {
 namespace {
-
-using Clock = std::chrono::steady_clock;
 
 moka_generate_options default_generate() {
   const GenerateOptions defaults;
@@ -24,89 +20,35 @@ moka_generate_options default_generate() {
   return options;
 }
 
-// One call of moka_session_generate.
-class Writing {
+// One call of moka_session_generate. *result tells what was read even when it fails.
+class SessionWriting final : public Writing {
  public:
-  Writing(Session* session, Sampler* sampler, const GenerateOptions& options)
-      : session_(session),
-        sampler_(sampler),
-        options_(options),
-        text_(session->model().tokenizer(), options.stop),
-        whole_(session->model().tokenizer()),
-        loop_(options.loop_tokens) {}
+  SessionWriting(Session* session, Sampler* sampler, const GenerateOptions& options,
+                 moka_generate_result* result)
+      : Writing(*session, *sampler, options), options_(options), result_(result) {}
 
-  // *result tells what was read even when this fails.
-  Status run(moka_generate_result* result);
+  Status run() {
+    MOKA_RETURN_IF_ERROR(reserve_lookup(0));
+    const Result<TurnEnd> end = Writing::run(options_.max_tokens);
+    result_->drafted = lookups().drafted;
+    result_->accepted = lookups().accepted;
+    if (!end.ok()) return end.status();
+    result_->end = static_cast<int32_t>(end.value());
+    // It is over, whatever the callback answers now.
+    if (listening() && !stopped()) (void)(hand_over(finish()) && hand_over(finish_character()));
+    return Status();
+  }
 
  private:
-  bool is_over(uint64_t written, int32_t* end) const;
-  Status write_token(TokenId* token, bool* stopped);
-  bool give_out(std::string_view text) const {
+  bool hand_over(std::string_view text) const {
     return text.empty() || !options_.on_text || options_.on_text(text);
   }
+  void was_read(TokenId) override { ++result_->tokens; }
+  bool give_out(TokenId, std::string_view text) override { return hand_over(text); }
 
-  Session* const session_;
-  Sampler* const sampler_;
   const GenerateOptions& options_;
-  const Clock::time_point begin_ = Clock::now();
-  TurnText text_;
-  TextStream whole_;  // the same tokens: knows at the end whether the last character is whole
-  LoopGuard loop_;
+  moka_generate_result* const result_;
 };
-
-bool Writing::is_over(uint64_t written, int32_t* end) const {
-  const uint64_t limit = session_->model().info().position_limit;
-  const auto passed = std::chrono::duration_cast<std::chrono::milliseconds>(Clock::now() - begin_);
-  if (written >= options_.max_tokens) {
-    *end = MOKA_END_TOKENS;
-  } else if (limit != 0 && session_->position() >= limit) {
-    *end = MOKA_END_POSITION;
-  } else if (options_.max_ms != 0 && written > 0 &&
-             static_cast<uint64_t>(passed.count()) >= options_.max_ms) {
-    *end = MOKA_END_TIME;
-  }
-  return *end != MOKA_END_NONE;
-}
-
-// Draws a token and, unless it stops the writing, reads it. Both or none.
-Status Writing::write_token(TokenId* token, bool* stopped) {
-  const Sampler::Mark before = sampler_->mark();
-  MOKA_ASSIGN_OR_RETURN(*token, sampler_->sample(session_->logits()));
-  *stopped = is_stop_token(options_, session_->model().tokenizer(), *token);
-  if (*stopped) return Status();
-  const Status status = session_->append(Span<const TokenId>(token, 1));
-  if (!status.ok()) sampler_->back_to(before);
-  return status;
-}
-
-Status Writing::run(moka_generate_result* result) {
-  bool listening = true;
-  while (!is_over(result->tokens, &result->end)) {
-    TokenId token = -1;
-    bool stopped = false;
-    MOKA_RETURN_IF_ERROR(write_token(&token, &stopped));
-    if (stopped) {
-      result->end = MOKA_END_STOP_TOKEN;
-      break;
-    }
-    ++result->tokens;
-    (void)whole_.push(token);
-    listening = give_out(text_.push(token));
-    if (text_.stopped() || !listening) {
-      result->end = text_.stopped() ? MOKA_END_STOP_TEXT : MOKA_END_CALLBACK;
-      break;
-    }
-    if (loop_.push(token)) {
-      result->end = MOKA_END_LOOP;
-      break;
-    }
-  }
-  // It is over, whatever the callback answers now.
-  if (listening && !text_.stopped()) {
-    (void)(give_out(text_.finish()) && give_out(whole_.finish()));
-  }
-  return Status();
-}
 
 // The caller's result, which is filled in however the call ends.
 class Report {
@@ -126,7 +68,7 @@ class Report {
     return Status();
   }
 
-  moka_generate_result written{sizeof(moka_generate_result), MOKA_END_NONE, 0};
+  moka_generate_result written{sizeof(moka_generate_result), MOKA_END_NONE, 0, 0, 0};
 
  private:
   static constexpr const char* kName = "moka_generate_result";
@@ -161,6 +103,14 @@ Status read_generate(const moka_generate_options* given, GenerateOptions* option
                    std::to_string(LoopGuard::kMostTokens));
   }
   options->loop_tokens = static_cast<uint32_t>(read.loop_tokens);
+  if (read.lookup > Session::kMostGuesses) {
+    return invalid("lookup is " + std::to_string(read.lookup) + ", must be at most " +
+                   std::to_string(Session::kMostGuesses));
+  }
+  options->lookup = static_cast<uint32_t>(read.lookup);
+  MOKA_ASSIGN_OR_RETURN(const auto looked_up,
+                        span_of(read.lookup_tokens, read.lookup_token_count, "lookup_tokens"));
+  options->lookup_tokens.assign(looked_up.begin(), looked_up.end());
   MOKA_ASSIGN_OR_RETURN(const auto tokens,
                         span_of(read.stop_tokens, read.stop_token_count, "stop_tokens"));
   options->stop_tokens.assign(tokens.begin(), tokens.end());
@@ -208,6 +158,6 @@ moka_status moka_session_generate(moka_session* session, moka_sampler* sampler,
     moka::GenerateOptions how;
     MOKA_RETURN_IF_ERROR(read_generate(options, &how));
     MOKA_RETURN_IF_ERROR(check_writing(how, session->session));
-    return Writing(&session->session, &sampler->sampler, how).run(&report.written);
+    return SessionWriting(&session->session, &sampler->sampler, how, &report.written).run();
   });
 }

@@ -54,6 +54,7 @@ struct ChatArguments {
   std::string from;  // a prefix snapshot
   uint64_t tokens = kDefaultTokens;
   uint64_t max_ms = 0;
+  uint64_t lookup = 0;
   std::vector<std::string> stop;
   SamplingArguments sampling;
   int threads = 0;
@@ -163,6 +164,7 @@ Outcome run(const ChatArguments& arguments) {
   room_options.interactive = is_terminal(STDIN_FILENO) && is_terminal(STDERR_FILENO);
   room_options.writing.max_tokens = arguments.tokens;
   room_options.writing.max_ms = arguments.max_ms;
+  room_options.writing.lookup = static_cast<uint32_t>(arguments.lookup);
   room_options.writing.stop = arguments.stop;
   const bool resumed = !chat->turns().empty();
   if (resumed && arguments.sampling.given()) {
@@ -201,6 +203,7 @@ Verb add_chat(CLI::App& moka) {
       ->expected(1)
       ->allow_extra_args(false)  // or "[a,b]" would be taken for a list
       ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+  add_lookup_option(app, &a->lookup);
   add_sampling_options(app, &a->sampling);
   add_threads_option(app, &a->threads);
   add_json_flag(app, &a->json, "One JSON object per line on stdout");

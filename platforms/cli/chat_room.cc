@@ -142,6 +142,8 @@ Status ChatRoom::write(bool anew) {
     Json json = {{"type", "written"}};
     json.update(turn_json(chat_, *chat_.find(step.value().turn)));
     json["tokens_read_again"] = step.value().tokens_read_again;
+    json["drafted_tokens"] = step.value().drafted;
+    json["accepted_tokens"] = step.value().accepted;
     print(json_line(json));
   }
   return save_session();

@@ -86,6 +86,14 @@ void add_threads_option(CLI::App* app, int* threads) {
       kMaxThreads);
 }
 
+void add_lookup_option(CLI::App* app, uint64_t* guesses) {
+  add_whole(
+      app, "--lookup", [guesses](uint64_t n) { *guesses = n; },
+      "Guess up to N tokens at a time from what was read and written before; the text stays the "
+      "same (default: 0, never)",
+      0, Session::kMostGuesses);
+}
+
 void add_json_flag(CLI::App* app, bool* json, const std::string& what) {
   app->add_flag("--json", *json, what);
 }

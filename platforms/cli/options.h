@@ -49,6 +49,8 @@ CLI::App* add_verb(CLI::App& moka, const std::string& name, const std::string& s
 void add_model_argument(CLI::App* app, std::string* path);
 // --threads, 0 when it is not given; --json.
 void add_threads_option(CLI::App* app, int* threads);
+// --lookup: the most guesses at a time, 0 when it is not given.
+void add_lookup_option(CLI::App* app, uint64_t* guesses);
 void add_json_flag(CLI::App* app, bool* json, const std::string& what);
 
 // Options whose value must be a number in [low, high]. The given one is kept when several are.

@@ -18,6 +18,7 @@
 #include "platforms/cli/task.h"
 #include "platforms/cli/terminal.h"
 #include "runtime/snapshots.h"
+#include "runtime/writing.h"
 
 namespace moka::cli {
 namespace {
@@ -43,6 +44,11 @@ const char kDescription[] =
     "With --from, the text goes on behind a prefix snapshot of the model, which costs no reading: "
     "the prompt follows the prefix, and so does every new text. The prefix itself is not printed. "
     "`moka snapshot` makes and lists them.\n\n"
+    "With --lookup N, up to N tokens that followed the same words before, in the prompt or in what "
+    "was "
+    "written, are guessed and go through the model together. The text stays the same; one that "
+    "repeats "
+    "itself comes faster.\n\n"
     "With --json, stdout has one JSON object per line: first {\"type\":\"prompt\"}, then one "
     "{\"type\":\"token\"} per token, at last {\"type\":\"summary\"}. Joining the \"text\" of all "
     "lines gives what is printed without --json.";
@@ -65,6 +71,7 @@ struct RunOptions {
   std::string memory_file;
   std::string from;  // a prefix snapshot
   std::optional<uint64_t> count, max_ms, loop_tokens;
+  uint64_t lookup = 0;
   SamplingArguments sampling;
   bool json = false;
   int threads = 0;
@@ -92,6 +99,10 @@ const char* finish_name(Finish finish) {
   }
 }
 
+double seconds_since(Clock::time_point start) {
+  return std::chrono::duration<double>(Clock::now() - start).count();
+}
+
 double rate(uint64_t count, double seconds) {
   return seconds > 0 ? static_cast<double>(count) / seconds : 0.0;
 }
@@ -101,24 +112,20 @@ std::string token_words(uint64_t tokens) {
 }
 
 // One run: a session, a sampler, and where their text goes.
-class Run {
+class Run final : public Writing {
  public:
-  // The session is new, or behind the prefix `from`, which may be null.
-  Run(const Model& model, Session& session, Sampler& sampler, const RunOptions& options,
+  // The session is new, or behind the prefix `from`, which may be null. `how` outlives this.
+  Run(Session& session, Sampler& sampler, const GenerateOptions& how, bool json,
       std::vector<TokenId> memory, const PrefixSnapshot* from)
-      : model_(model),
+      : Writing(session, sampler, how),
+        model_(session.model()),
         session_(session),
         sampler_(sampler),
-        stream_(model.tokenizer()),
-        json_(options.json),
-        max_ms_(options.max_ms.value_or(0)),
-        loop_(static_cast<uint32_t>(
-            options.loop_tokens.value_or(options.count ? 0 : kDefaultLoopTokens))),
+        json_(json),
+        lookup_(how.lookup > 0),
         memory_(std::move(memory)),
-        from_(from) {
-    const Tokenizer& tokenizer = model.tokenizer();
-    begin_ = tokenizer.begin_id();
-  }
+        from_(from),
+        begin_(model_.tokenizer().begin_id()) {}
 
   Outcome read_prompt(const std::string& text);
   Outcome write_text(const std::optional<uint64_t>& count);
@@ -127,26 +134,24 @@ class Run {
 
  private:
   Status generate(uint64_t count, bool stop_at_end);
+  Finish finish_of(TurnEnd end) const;
   Status begin_new_text();
-  bool emit(TokenId id);
-  bool emit_end_of_text(TokenId id);
+  bool goes_on() override { return !interrupted(); }
+  bool interrupted() const override { return cli::interrupted(); }
+  void was_read(TokenId) override {}
+  bool give_out(TokenId id, std::string_view text) override;
+  bool emit_end_of_text();
   bool print(std::string_view text);
   std::string end_words() const;
-  bool is_end(TokenId id) const {
-    const Tokenizer& tokenizer = model_.tokenizer();
-    return id >= 0 && (id == tokenizer.eos_id() || id == tokenizer.bos_id());
-  }
 
   const Model& model_;
   Session& session_;
   Sampler& sampler_;
-  TextStream stream_;
   const bool json_;
-  const uint64_t max_ms_;  // 0: no limit
-  LoopGuard loop_;
+  const bool lookup_;
   std::vector<TokenId> memory_;  // what every text answers from; empty for most models
   const PrefixSnapshot* from_;   // what every text begins from; null: nothing
-  TokenId begin_ = -1;  // what a text starts with; -1 where the tokenizer has no such token
+  const TokenId begin_;  // what a text starts with; -1 where the tokenizer has no such token
   bool line_open_ = false;
   Finish finish_ = Finish::kLength;
   uint64_t prompt_tokens_ = 0, written_ = 0;
@@ -187,11 +192,14 @@ Outcome Run::read_prompt(const std::string& text) {
       progress.update(done);
     }
   }
-  prompt_seconds_ = std::chrono::duration<double>(Clock::now() - start).count();
-  if (from_ != nullptr) {
-    for (TokenId id : from_->tokens) sampler_.accept(id);
-  }
+  prompt_seconds_ = seconds_since(start);
+  const Span<const TokenId> prefix =
+      from_ == nullptr ? Span<const TokenId>() : Span<const TokenId>(from_->tokens);
+  for (TokenId id : prefix) sampler_.accept(id);
   for (TokenId id : ids) sampler_.accept(id);
+  MOKA_RETURN_IF_ERROR(reserve_lookup(memory_.size() + prefix.size() + ids.size()));
+  for (const Span<const TokenId> part : {Span<const TokenId>(memory_), prefix}) look_up(part);
+  look_up(ids);
 
   if (!json_) {
     print(text);
@@ -210,81 +218,79 @@ Outcome Run::read_prompt(const std::string& text) {
   return {};
 }
 
-bool Run::emit(TokenId id) {
-  const std::string_view text = stream_.push(id);
-  if (!json_) return print(text);
-  return print(json_line({{"type", "token"}, {"index", written_}, {"id", id}, {"text", text}}));
+// Printing is no part of the time of writing.
+bool Run::give_out(TokenId id, std::string_view text) {
+  const Clock::time_point start = Clock::now();
+  const bool printed =
+      print(json_ ? json_line({{"type", "token"}, {"index", written_}, {"id", id}, {"text", text}})
+                  : std::string(text));
+  write_seconds_ -= seconds_since(start);
+  written_++;
+  return printed;
 }
 
-// The blank line between two texts; TextStream starts afresh.
-bool Run::emit_end_of_text(TokenId id) {
-  std::string text(stream_.finish());
+// The blank line between two texts.
+bool Run::emit_end_of_text() {
+  std::string text(finish_character());
   text += "\n\n";
   if (!json_) return print(text);
-  return print(json_line(
-      {{"type", "token"}, {"index", written_}, {"id", id}, {"text", text}, {"end_of_text", true}}));
+  return print(json_line({{"type", "token"},
+                          {"index", written_},
+                          {"id", stop_token()},
+                          {"text", text},
+                          {"end_of_text", true}}));
 }
 
 Status Run::begin_new_text() {
+  begin_text();
+  look_up(Span<const TokenId>(&begin_, 1));
   if (from_ != nullptr) return session_.restore_snapshot(from_->name);
   session_.reset();
   if (!memory_.empty()) MOKA_RETURN_IF_ERROR(session_.append_memory(memory_));
   return session_.append(Span<const TokenId>(&begin_, 1));
 }
 
+Finish Run::finish_of(TurnEnd end) const {
+  switch (end) {
+    case TurnEnd::kStopToken: return Finish::kEndOfText;
+    case TurnEnd::kPositionLimit: return Finish::kPositionLimit;
+    case TurnEnd::kTimeBudget: return Finish::kTimeBudget;
+    case TurnEnd::kLoop: return Finish::kLoop;
+    case TurnEnd::kCallback: return listening() ? Finish::kInterrupted : Finish::kOutputClosed;
+    default: return Finish::kLength;
+  }
+}
+
 Status Run::generate(uint64_t count, bool stop_at_end) {
-  const uint64_t limit = model_.info().position_limit;
-  const Clock::time_point begin = Clock::now();
-  while (written_ < count) {
-    if (interrupted()) {
+  for (;;) {
+    const Clock::time_point start = Clock::now();
+    const Result<TurnEnd> end = run(count - written_);
+    const bool next = end.ok() && end.value() == TurnEnd::kStopToken && !stop_at_end;
+    const Status begun = next ? begin_new_text() : Status();
+    write_seconds_ += seconds_since(start);
+    if (end.status().code() == StatusCode::kCancelled && interrupted()) {
       finish_ = Finish::kInterrupted;
       return {};
     }
-    if (limit != 0 && session_.position() >= limit) {
-      finish_ = Finish::kPositionLimit;
+    MOKA_RETURN_IF_ERROR(end.status());
+    if (!next) {
+      finish_ = finish_of(end.value());
       return {};
     }
-    if (max_ms_ != 0 && Clock::now() - begin >= std::chrono::milliseconds(max_ms_)) {
-      finish_ = Finish::kTimeBudget;
-      return {};
-    }
-    const Clock::time_point start = Clock::now();
-    Result<TokenId> id = session_.step(sampler_);
-    if (!id.ok()) {
-      if (id.status().code() != StatusCode::kCancelled || !interrupted()) return id.status();
-      continue;  // to the check above
-    }
-    bool printed = true;
-    if (is_end(id.value())) {
-      if (stop_at_end) {
-        finish_ = Finish::kEndOfText;
-        return {};
-      }
-      const Status begun = begin_new_text();
-      if (!begun.ok() && begun.code() != StatusCode::kCancelled) return begun;
-      write_seconds_ += std::chrono::duration<double>(Clock::now() - start).count();
-      printed = emit_end_of_text(id.value());
-      loop_.reset();
-    } else {
-      write_seconds_ += std::chrono::duration<double>(Clock::now() - start).count();
-      printed = emit(id.value());
-    }
+    // An interrupt is noticed when the next token is to be written.
+    if (!begun.ok() && begun.code() != StatusCode::kCancelled) return begun;
+    const bool printed = emit_end_of_text();
     written_++;
     if (!printed) {
       finish_ = Finish::kOutputClosed;
       return {};
     }
-    if (!is_end(id.value()) && loop_.push(id.value())) {
-      finish_ = Finish::kLoop;
-      return {};
-    }
   }
-  return {};
 }
 
 Outcome Run::write_text(const std::optional<uint64_t>& count) {
   const Status status = generate(count.value_or(kDefaultTokens), !count.has_value());
-  const std::string rest(stream_.finish());
+  const std::string rest(finish_character());
   if (!json_) {
     if (!rest.empty()) print(rest);
     if (line_open_) print("\n");
@@ -298,6 +304,8 @@ Outcome Run::write_text(const std::optional<uint64_t>& count) {
                      {"prefill_tokens_per_second", rate(prompt_tokens_, prompt_seconds_)},
                      {"decode_seconds", write_seconds_},
                      {"decode_tokens_per_second", rate(written_, write_seconds_)},
+                     {"drafted_tokens", lookups().drafted},
+                     {"accepted_tokens", lookups().accepted},
                      {"state_bytes", model_.info().state_bytes},
                      {"state_bytes_per_token", model_.info().state_bytes_per_token},
                      {"threads", model_.info().threads},
@@ -318,7 +326,7 @@ std::string Run::end_words() const {
     case Finish::kPositionLimit: return ", the most that this model reads";
     case Finish::kInterrupted: return ", interrupted";
     case Finish::kTimeBudget: return ", all that --max-ms left time for";
-    case Finish::kLoop: return ", in a loop of " + token_words(loop_.period());
+    case Finish::kLoop: return ", in a loop of " + token_words(loop().period());
     default: return "";
   }
 }
@@ -333,6 +341,11 @@ void Run::print_summary() {
   say("");
   say("prompt   " + line(prompt_tokens_, prompt_seconds_));
   say("written  " + line(written_, write_seconds_) + end_words());
+  if (lookup_) {
+    const LookupCounts counts = lookups();
+    say("guessed  " + token_words(counts.drafted) + ", of which " + with_commas(counts.accepted) +
+        " came true");
+  }
   say("state    " + bytes_words(info.state_bytes) +
       (info.state_bytes_per_token == 0
            ? ", the same after any number of tokens"
@@ -403,7 +416,13 @@ Outcome run(const RunOptions& options) {
   std::vector<TokenId> memory;
   outcome = read_memory(options, model, &memory);
   if (outcome.exit_code != kExitOk) return outcome;
-  Run run(model, session, sampler.value(), options, std::move(memory),
+  GenerateOptions how;
+  how.max_tokens = options.count.value_or(kDefaultTokens);
+  how.max_ms = options.max_ms.value_or(0);
+  how.loop_tokens =
+      static_cast<uint32_t>(options.loop_tokens.value_or(options.count ? 0 : kDefaultLoopTokens));
+  how.lookup = static_cast<uint32_t>(options.lookup);
+  Run run(session, sampler.value(), how, options.json, std::move(memory),
           options.from.empty() ? nullptr : find_snapshot(model.spec(), options.from));
   outcome = run.read_prompt(text);
   if (outcome.exit_code != kExitOk) return outcome;
@@ -445,6 +464,7 @@ Verb add_run(CLI::App& moka) {
       "Stop when the last N tokens are one cycle, four times or more; 0 is never (default: 256, "
       "with -n never)",
       0, LoopGuard::kMostTokens);
+  add_lookup_option(app, &o->lookup);
   add_sampling_options(app, &o->sampling);
   add_threads_option(app, &o->threads);
   add_json_flag(app, &o->json, "One JSON object per line on stdout");

@@ -119,6 +119,13 @@ typedef struct moka_generate_options {
   uint32_t stop_token_count, stop_text_count;
   moka_text_fn on_text;  // may be NULL
   void* user;
+  // Guesses of what comes next that go through the model in one pass with a token, at most 16; 0, the
+  // default: none. They are looked up in what is written and before it in `lookup_tokens`, such as those
+  // that the session has read; chats know theirs themselves. What is written is the same to the bit; a
+  // text that repeats itself, or `lookup_tokens`, is written in fewer passes over the weights.
+  const moka_token* lookup_tokens;
+  size_t lookup_token_count;
+  uint64_t lookup;
 } moka_generate_options;
 MOKA_API void moka_generate_options_init(moka_generate_options* options, uint32_t struct_size);
 
@@ -138,10 +145,12 @@ typedef struct moka_generate_result {
   uint32_t struct_size;
   int32_t end;      // MOKA_END_...
   uint64_t tokens;  // written and read
+  // Guesses that were tried, and that came true: 0 without options.lookup.
+  uint64_t drafted, accepted;
 } moka_generate_result;
 
 // Writes token after token; needs a language model with a tokenizer, else MOKA_UNSUPPORTED, and
-// something that was read before. Every token is a step of its own: after cancel (MOKA_CANCELLED) or
+// something that was read before. A token is read or it is not: after cancel (MOKA_CANCELLED) or
 // an error, session and sampler stand behind the last whole token, and `result`, which may be NULL,
 // counts those. Text that was held back is given out at the end, except after a failure; a character
 // that is not whole by then becomes U+FFFD. (To write on in pieces, use moka_session_step with a text

@@ -90,6 +90,11 @@ struct GenerateOptions {
   std::vector<TokenId> stop_tokens;  // more of them. A stop token is not read.
   std::vector<std::string> stop;     // at most 64 texts in UTF-8, of 1 to 4096 bytes
   uint32_t loop_tokens = 256;        // so many that are one cycle end it (loop_guard.h); 0: never
+  // Guesses of what comes next that go through the model in one pass with a token, 0 to 16; 0: none.
+  // They are looked up in what was read and written (lookup.h), and before it in `lookup_tokens`. What
+  // is written is the same to the bit; a text that repeats itself is written in fewer passes.
+  uint32_t lookup = 0;
+  std::vector<TokenId> lookup_tokens;
   // From this turn on, with a generator that begins at their seed. Nothing: as before, and the
   // generator goes on. Recent tokens (repeat_window) are those of the current branch.
   std::optional<SamplerOptions> sampling;
@@ -102,6 +107,7 @@ struct ChatStep {
   TurnId turn = kStartOfChat;  // the current turn after the call
   uint64_t tokens_read = 0;    // new ones, those of the template and those written too
   uint64_t tokens_read_again = 0;
+  uint64_t drafted = 0, accepted = 0;  // guesses that were tried, and that came true
 };
 
 class Chat {

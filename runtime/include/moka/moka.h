@@ -3,6 +3,7 @@
 #define MOKA_MOKA_H_
 
 #include "moka/chat.h"        // IWYU pragma: export
+#include "moka/lookup.h"      // IWYU pragma: export
 #include "moka/loop_guard.h"  // IWYU pragma: export
 #include "moka/model.h"       // IWYU pragma: export
 #include "moka/profile.h"     // IWYU pragma: export
@@ -13,7 +14,7 @@
 #include "moka/status.h"      // IWYU pragma: export
 #include "moka/tasks.h"       // IWYU pragma: export
 #include "moka/tokenizer.h"   // IWYU pragma: export
-#include "moka/turn.h"         // IWYU pragma: export
+#include "moka/turn.h"        // IWYU pragma: export
 #include "moka/version.h"     // IWYU pragma: export
 
 #endif  // MOKA_MOKA_H_

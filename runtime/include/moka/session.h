@@ -41,6 +41,8 @@ struct SessionImpl;
 // Rows are `stride` floats apart. Return a failure to end the call with it.
 using LogitsSink =
     std::function<Status(size_t first, size_t rows, const float* logits, size_t stride)>;
+// Receives a token that was read; false: no more.
+using TokenSink = std::function<bool(TokenId token)>;
 
 class Session {
  public:
@@ -69,6 +71,22 @@ class Session {
   // Samples from logits(), reads the sampled token, returns it. kFailedPrecondition before the
   // first append. A call that fails leaves the sampler as it was, too.
   Result<TokenId> step(Sampler& sampler);
+
+  // append() of a token that `sampler` drew, and guesses of what follows it, all in one pass over the
+  // weights. Then draws, and as long as the draw is the next of `guesses`, at most kMostGuesses, that
+  // token has been read too. Returns how many were, from 1 on. Session and sampler are then, to the
+  // bit, what append() and so many step() less one make of them, whatever was guessed, and the next
+  // draw is still to come: lookup.h has a loop.
+  //
+  // `taken` gets each token in turn, before the next is drawn, and may be empty; false: that was the
+  // last one. It must not use session or sampler, except for cancel(), which then ends this call too
+  // (successfully; the next one is cancelled). Guesses beyond the position limit or the chunk of the
+  // executor are left out, and a draw that fails ends the call like a wrong guess, to fail again.
+  // kUnsupported: no language model. Errors are those of append(), and leave the sampler as it was.
+  // The first calls allocate room: another state, and a row of output for each token.
+  Result<size_t> append_with_guesses(TokenId token, Span<const TokenId> guesses, Sampler& sampler,
+                                     const TokenSink& taken = {});
+  static constexpr size_t kMostGuesses = 16;
 
   // Scores of the next token: info().outputs floats, valid until the next call that changes the
   // session. Empty before the first append.
