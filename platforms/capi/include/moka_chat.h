@@ -82,7 +82,8 @@ typedef struct moka_chat_step {
   moka_turn_id turn;     // the current one after the call
   uint64_t tokens_read;  // new ones, those of the template and those written too
   uint64_t tokens_read_again;
-  uint64_t drafted, accepted;  // guesses (moka_generate_options) that were tried, and that came true
+  uint64_t drafted;   // guesses that were tried (moka_generate_options.lookup)
+  uint64_t accepted;  // of these came true
 } moka_chat_step;
 
 // Puts a given turn behind the current one; behind any turn; or beside one, with its role.
