@@ -1,5 +1,5 @@
-# Sourced by demo.sh, test.sh and .ci/run: brings a machine to where Moka builds,
-# builds it, runs test programs. Needs bash; everything said goes to stderr.
+# Sourced by demo.sh, test.sh, .ci/run and platforms/python/*.sh: brings a machine to
+# where Moka builds, builds it, runs test programs. Needs bash; everything said goes to stderr.
 #
 #   setup_build TARGET...   packages, sources, configuration and build, each only
 #                           where something is missing; gives build/release
@@ -34,6 +34,10 @@ nlohmann/json.hpp  nlohmann-json3-dev
 xxhash.h       libxxhash-dev
 '
 build_needs='cmake ninja c++ python3 tar xz CLI/CLI.hpp nlohmann/json.hpp xxhash.h'
+# For the Python package: all of the standard library, of which the build needs less.
+needs+='
+pydoc3         python3
+'
 # For the fuzz targets: clang, which brings libFuzzer.
 needs+='
 clang++        clang libclang-rt-dev
