@@ -116,7 +116,8 @@ void Caller::generate() {
   moka_generate_options_init(&options, sizeof options);
   options.max_tokens = below(6);
   options.stop_at_end = 0;
-  moka_generate_result result{sizeof result, 0, 0};
+  moka_generate_result result{};
+  result.struct_size = sizeof result;
   moka_session* session = handle(known);
   // What is read is not told one by one: a copy that steps alike tells it.
   moka_session* copy = nullptr;
