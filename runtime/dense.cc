@@ -70,7 +70,6 @@ struct PackedWeights::Store {
   std::vector<DenseLayer> layers;
   std::map<std::vector<size_t>, DenseGroup> groups;  // by tensors and place
   Release release;
-  Fetch fetch;
   std::mutex mutex;  // held while a runner is created
   std::unique_ptr<FloatWeights> floats;
   std::map<const Tensor*, TiledMatrix> tiled;
@@ -132,7 +131,6 @@ DenseGroup PackedWeights::add(const ModelSpec& spec, const std::vector<Linear>& 
 const std::vector<DenseLayer>& PackedWeights::layers() const { return store_->layers; }
 
 void PackedWeights::set_release(Release release) { store_->release = std::move(release); }
-void PackedWeights::set_fetch(Fetch fetch) { store_->fetch = std::move(fetch); }
 
 size_t PackedWeights::bytes() const {
   size_t total = store_->floats->bytes();
@@ -152,7 +150,6 @@ Status PackedWeights::Store::prepare_tiles(const Tensor& tensor) {
   }
   tiled.emplace(&tensor, std::move(matrix));
   if (packed && release) release(tensor.data, static_cast<size_t>(tensor.size));
-  if (!packed && fetch) fetch(tensor.data, static_cast<size_t>(tensor.size));
   return Status();
 }
 

@@ -61,9 +61,6 @@ class PackedWeights {
   // more, so that the memory of a mapped file can go back layer by layer.
   using Release = std::function<void(const void* data, size_t size)>;
   void set_release(Release release);
-  // Told of each weight that products will read where it lies, once, before the first of them.
-  using Fetch = std::function<void(const void* data, size_t size)>;
-  void set_fetch(Fetch fetch);
 
   const std::vector<DenseLayer>& layers() const;
   // Bytes of packed forms, which are memory of their own; 0 before the first DenseRunner is made.

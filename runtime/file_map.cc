@@ -146,12 +146,24 @@ Status read_at(int descriptor, uint64_t offset, const std::string& name,
   return Status();
 }
 
+struct View {
+  const uint8_t* data = nullptr;
+  bool large_pages = false;
+};
+
 // Maps `size` bytes, at least 1, from `offset`, a multiple of the page size.
-Result<const uint8_t*> map_bytes(int descriptor, uint64_t offset, uint64_t size,
-                                 const std::string& name) {
+Result<View> map_bytes(int descriptor, uint64_t offset, uint64_t size, const std::string& name) {
   void* view = ::mmap(nullptr, static_cast<size_t>(size), PROT_READ, MAP_PRIVATE, descriptor,
                       static_cast<off_t>(offset));
-  if (view != MAP_FAILED) return static_cast<const uint8_t*>(view);
+  if (view != MAP_FAILED) {
+    bool large_pages = false;
+#if defined(__linux__) && defined(MADV_HUGEPAGE)
+    // A page fault then reads 2 MiB at once, and on file systems that have large pages (ext4 from Linux
+    // 6.16 on) they stay together: entering them later takes half of the time and fewer TLB entries.
+    large_pages = ::madvise(view, static_cast<size_t>(size), MADV_HUGEPAGE) == 0;
+#endif
+    return View{static_cast<const uint8_t*>(view), large_pages};
+  }
   if (errno == ENOMEM) return too_large(name, size);
   return system_failure(name, "map", last_error());
 }
@@ -182,8 +194,10 @@ Result<std::shared_ptr<FileMap>> FileMap::open(const std::string& path) {
   MOKA_ASSIGN_OR_RETURN(const uint64_t bytes, size_of(file.value, path));
   if (bytes > std::numeric_limits<size_t>::max() / 2) return too_large(path, bytes);
   if (bytes == 0) return std::shared_ptr<FileMap>(new FileMap(nullptr, 0));
-  MOKA_ASSIGN_OR_RETURN(const uint8_t* const view, map_bytes(file.value, 0, bytes, path));
-  return std::shared_ptr<FileMap>(new FileMap(view, static_cast<size_t>(bytes)));
+  MOKA_ASSIGN_OR_RETURN(const View view, map_bytes(file.value, 0, bytes, path));
+  std::shared_ptr<FileMap> map(new FileMap(view.data, static_cast<size_t>(bytes)));
+  map->large_pages_ = view.large_pages;
+  return map;
 }
 
 Result<std::shared_ptr<FileMap>> FileMap::open_descriptor(int descriptor, uint64_t offset,
@@ -216,11 +230,12 @@ Result<std::shared_ptr<FileMap>> FileMap::open_descriptor(int descriptor, uint64
   const long page_size = ::sysconf(_SC_PAGESIZE);
   const uint64_t page = page_size > 0 ? static_cast<uint64_t>(page_size) : 4096;
   const uint64_t before = offset % page;
-  MOKA_ASSIGN_OR_RETURN(const uint8_t* const view,
+  MOKA_ASSIGN_OR_RETURN(const View view,
                         map_bytes(descriptor, offset - before, bytes + before, name));
   std::shared_ptr<FileMap> map(
-      new FileMap(view + static_cast<size_t>(before), static_cast<size_t>(bytes)));
+      new FileMap(view.data + static_cast<size_t>(before), static_cast<size_t>(bytes)));
   map->before_ = static_cast<size_t>(before);
+  map->large_pages_ = view.large_pages;
   return map;
 }
 
@@ -255,9 +270,9 @@ void FileMap::fetch(const void* begin, size_t size) const {
       char* run = pages.begin + i * pages.size;
       const size_t bytes = (next - i) * pages.size;
       const bool enter = known && (held[i] & 1) != 0;
-      if (!enter || ::madvise(run, bytes, MADV_POPULATE_READ) != 0) {
-        ::madvise(run, bytes, MADV_WILLNEED);
-      }
+      if (enter && ::madvise(run, bytes, MADV_POPULATE_READ) == 0) continue;
+      // WILLNEED would read them as small pages.
+      if (!large_pages_) ::madvise(run, bytes, MADV_WILLNEED);
     }
     pages.begin += count * pages.size;
     pages.count -= count;

@@ -49,7 +49,8 @@ class FileMap {
 
   // [begin, begin + size) will be read soon: pages that the system holds already are entered into the
   // process at once, which is cheaper than a fault for each few of them, and it is asked to read the
-  // others ahead. A hint, likewise: never waits for the disk. The range must lie in bytes().
+  // others ahead, unless a fault reads large pages. A hint, likewise: never waits for the disk. The range
+  // must lie in bytes(). Any thread.
   void fetch(const void* begin, size_t size) const;
 
  private:
@@ -63,6 +64,7 @@ class FileMap {
   const uint8_t* data_;
   size_t size_;
   size_t before_ = 0;  // bytes of the mapping before data_
+  bool large_pages_ = false;
 };
 
 }  // namespace moka

@@ -2,10 +2,12 @@
 
 #include <iterator>
 #include <new>
+#include <optional>
 #include <set>
 #include <string>
 #include <utility>
 #include <variant>
+#include <vector>
 
 #include "moka/session.h"
 #include "runtime/check_limits.h"
@@ -14,6 +16,7 @@
 #include "runtime/guard.h"
 #include "runtime/loader.h"
 #include "runtime/model_data.h"
+#include "runtime/page_fetch.h"
 #include "runtime/state.h"
 
 namespace moka {
@@ -115,19 +118,37 @@ Result<std::shared_ptr<ModelData>> prepare(std::shared_ptr<ModelData> data,
     // is also the head come back one by one as they are read.
     data->weights->set_release(
         [map = data->map](const void* begin, size_t size) { map->release(begin, size); });
-    data->weights->set_fetch(
-        [map = data->map](const void* begin, size_t size) { map->fetch(begin, size); });
-  }
-  if (data->spec.tokenizer.has_value() && data->spec.tokenizer->kind != TokenizerKind::kNone) {
-    // The vocabulary moves into the tokenizer; inspect reads it from the file, not from here.
-    Result<Tokenizer> tokenizer = Tokenizer::create(std::move(*data->spec.tokenizer));
-    if (!tokenizer.ok()) {
-      return Status(tokenizer.status().code(), where + ": " + tokenizer.status().message());
-    }
-    data->tokenizer.emplace(std::move(tokenizer).value());
   }
   fill_info(data.get());
   return data;
+}
+
+// The vocabulary moves into the tokenizer; inspect reads it from the file, not from here.
+Status add_tokenizer(ModelData* data, const std::string& where) {
+  std::optional<TokenizerSpec>& spec = data->spec.tokenizer;
+  if (!spec.has_value() || spec->kind == TokenizerKind::kNone) return Status();
+  Result<Tokenizer> tokenizer = Tokenizer::create(std::move(*spec));
+  if (!tokenizer.ok()) {
+    return Status(tokenizer.status().code(), where + ": " + tokenizer.status().message());
+  }
+  data->tokenizer.emplace(std::move(tokenizer).value());
+  return Status();
+}
+
+// What products read where it lies. A token table that is not the head too is read row by row: not it.
+std::vector<Span<const uint8_t>> mapped_weights(const PackedWeights& weights) {
+  std::vector<Span<const uint8_t>> ranges;
+  const auto add = [&](const void* data, uint64_t size) {
+    ranges.push_back({static_cast<const uint8_t*>(data), static_cast<size_t>(size)});
+  };
+  for (const DenseLayer& layer : weights.layers()) {
+    for (const Tensor* tensor : layer.weights) {
+      if (tensor->layout != TensorLayout::kTiles) continue;
+      add(tensor->data, tensor->size);
+      add(tensor->scales, tensor->scale_size);
+    }
+  }
+  return ranges;
 }
 
 // Checks the data if that is wanted, and takes over what was loaded.
@@ -197,7 +218,11 @@ Result<Model> Model::from_spec(ModelSpec spec, const OpenOptions& options) {
 Result<Model> Model::finish_open(std::shared_ptr<ModelData> data, const OpenOptions& options,
                                  const std::string& where) {
   MOKA_ASSIGN_OR_RETURN(data, prepare(std::move(data), options, where));
+  PageFetch pages;
+  if (data->map != nullptr) pages.start(data->map, mapped_weights(*data->weights));
+  MOKA_RETURN_IF_ERROR(add_tokenizer(data.get(), where));
   MOKA_ASSIGN_OR_RETURN(auto executor, ExecutorImpl::create(data, options.executor));
+  pages.finish();
   data->info.threads = executor->forward().pool().threads();
   return Model(std::move(data), Executor(std::move(executor)));
 }

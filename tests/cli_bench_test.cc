@@ -246,8 +246,10 @@ TEST_CASE("cli bench: a trace that other programs open, and the profile in JSON"
   const TemporaryFolder folder;
   write_text_model(folder / "m.moka");
   const std::string path = folder / "trace.json";
-  const Json json = json_of(quick(
-      folder / "m.moka", {"--threads", "1,2", "--sessions", "3", "--trace", path, "--profile"}));
+  Call call = quick(folder / "m.moka",
+                    {"--threads", "1,2", "--sessions", "3", "--trace", path, "--profile"});
+  call[3] = "0,5";  // the depths
+  const Json json = json_of(call);
   for (const Json& run : json["runs"]) {
     REQUIRE(run["profiles"].size() == 3);
     CHECK(run["profiles"][0]["of"] == "prompt");
@@ -257,6 +259,7 @@ TEST_CASE("cli bench: a trace that other programs open, and the profile in JSON"
     CHECK(run["profiles"][2]["of"] == "batch");
     CHECK(run["profiles"][2]["tokens"] == 6);
     for (const Json& profile : run["profiles"]) {
+      CHECK(profile["depth"] == 5);
       double seconds = 0;
       std::set<std::string> names;
       for (const Json& one : profile["operators"]) {

@@ -71,6 +71,10 @@ TEST_CASE("cli: help and version go to stdout and name everything") {
     CHECK(contains(one.out, "Exit codes:\n  0 "));
     for (const std::string& line : lines_of(one.out)) CHECK_MESSAGE(line.size() <= 80, line);
   }
+  CHECK(lines_of(moka_command({"eval", "--help"}).out).front() ==
+        "usage: moka eval MODEL --text FILE [options]");
+  CHECK(lines_of(moka_command({"logits", "--help"}).out).front() ==
+        "usage: moka logits MODEL --output FILE [options]");
   const ProcessResult version = moka_command({"--version"});
   CHECK(version.exit_code == 0);
   CHECK(version.out.rfind("moka 0.", 0) == 0);

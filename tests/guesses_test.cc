@@ -8,29 +8,13 @@
 
 #include "moka/moka.h"
 #include "tests/allocation_counter.h"
+#include "tests/session_testing.h"
 #include "tests/task_models.h"
 
 namespace moka::test {
 namespace {
 
 using Bytes = std::vector<uint8_t>;
-
-Model open_spec(const TestModel& made, int threads = 1, uint32_t chunk = 64) {
-  OpenOptions options;
-  options.executor.threads = threads;
-  options.executor.chunk = chunk;
-  auto model = Model::from_spec(made.spec, options);
-  REQUIRE_MESSAGE(model.ok(), model.status().to_string());
-  return std::move(model).value();
-}
-
-void require_ok(const Status& status) { REQUIRE_MESSAGE(status.ok(), status.to_string()); }
-
-Bytes saved(const Session& session) {
-  auto bytes = session.save();
-  REQUIRE_MESSAGE(bytes.ok(), bytes.status().to_string());
-  return std::move(bytes).value();
-}
 
 Sampler make_sampler(const Model& model, float temperature) {
   SamplerOptions options;

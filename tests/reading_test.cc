@@ -12,21 +12,13 @@
 #include <vector>
 
 #include "moka/moka.h"
+#include "tests/session_testing.h"
 #include "tests/task_models.h"
 
 namespace moka::test {
 namespace {
 
 constexpr TokenId kPad = 256;
-
-Model open_spec(const TestModel& model, int threads = 1, uint32_t chunk = 64) {
-  OpenOptions options;
-  options.executor.threads = threads;
-  options.executor.chunk = chunk;
-  Result<Model> opened = Model::from_spec(model.spec, options);
-  REQUIRE_MESSAGE(opened.ok(), opened.status().to_string());
-  return std::move(opened).value();
-}
 
 const LogitsSink kIgnore = [](size_t, size_t, const float*, size_t) { return Status(); };
 

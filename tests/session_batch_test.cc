@@ -14,32 +14,15 @@
 #include "moka/profile.h"
 #include "runtime/executor.h"
 #include "tests/allocation_counter.h"
+#include "tests/session_testing.h"
 #include "tests/task_models.h"
 
 namespace moka::test {
 namespace {
 
-Model open_spec(const TestModel& made, int threads, uint32_t chunk) {
-  OpenOptions options;
-  options.executor.threads = threads;
-  options.executor.chunk = chunk;
-  auto model = Model::from_spec(made.spec, options);
-  REQUIRE_MESSAGE(model.ok(), model.status().to_string());
-  return std::move(model).value();
-}
-
-void require_ok(const Status& status) { REQUIRE_MESSAGE(status.ok(), status.to_string()); }
-
-// Everything that can tell two sessions apart: position, state, cache, logits.
-std::vector<uint8_t> saved(const Session& session) {
-  auto bytes = session.save();
-  REQUIRE_MESSAGE(bytes.ok(), bytes.status().to_string());
-  return std::move(bytes).value();
-}
-
 std::vector<std::vector<uint8_t>> saved(const std::vector<Session>& sessions) {
   std::vector<std::vector<uint8_t>> all;
-  for (const Session& session : sessions) all.push_back(saved(session));
+  for (const Session& session : sessions) all.push_back(test::saved(session));
   return all;
 }
 

@@ -10,6 +10,7 @@
 
 #include "moka/moka.h"
 #include "tests/allocation_counter.h"
+#include "tests/session_testing.h"
 #include "tests/task_models.h"
 
 namespace moka::test {
@@ -18,22 +19,11 @@ namespace {
 // Between ways to cut a sequence, for outputs of a few units; 2.6e-6 was seen (AVX2).
 constexpr float kRounding = 5e-6f;
 
-Model open_spec(const TestModel& model, uint32_t chunk = 64) {
-  OpenOptions options;
-  options.executor.threads = 1;
-  options.executor.chunk = chunk;
-  Result<Model> opened = Model::from_spec(model.spec, options);
-  REQUIRE_MESSAGE(opened.ok(), opened.status().to_string());
-  return std::move(opened).value();
-}
-
 Session open_session(const Model& model) {
   Result<Session> session = model.new_session();
   REQUIRE_MESSAGE(session.ok(), session.status().to_string());
   return std::move(session).value();
 }
-
-void require_ok(const Status& status) { REQUIRE_MESSAGE(status.ok(), status.to_string()); }
 
 void check_refused(const Status& status, StatusCode code, const std::string& message) {
   CHECK(status.code() == code);
@@ -43,12 +33,6 @@ void check_refused(const Status& status, StatusCode code, const std::string& mes
 std::vector<float> output_of(const Session& session) {
   const Span<const float> row = session.logits();
   return std::vector<float>(row.begin(), row.end());
-}
-
-std::vector<uint8_t> saved(const Session& session) {
-  Result<std::vector<uint8_t>> bytes = session.save();
-  REQUIRE_MESSAGE(bytes.ok(), bytes.status().to_string());
-  return std::move(bytes).value();
 }
 
 LogitsSink collect(size_t outputs, std::vector<float>* rows) {

@@ -17,6 +17,7 @@
 #include "runtime/snapshots.h"
 #include "tests/checkpoint_builder.h"
 #include "tests/process.h"
+#include "tests/session_testing.h"
 #include "tests/spec_builder.h"
 #include "tests/task_models.h"
 
@@ -25,6 +26,8 @@ namespace {
 
 using test::names_in;
 using test::read_file;
+using test::require_ok;
+using test::saved;
 using test::TemporaryFolder;
 using test::TestModel;
 using test::write_file;
@@ -41,8 +44,6 @@ TestModel text_model(DType weights = DType::kF32, uint64_t seed = 1) {
   return make_test_model(options);
 }
 
-void require_ok(const Status& status) { REQUIRE_MESSAGE(status.ok(), status.to_string()); }
-
 Model open(const std::string& path, int threads = 1, const char* isa = nullptr) {
   OpenOptions options;
   options.executor.threads = threads;
@@ -58,12 +59,6 @@ void add(const std::string& path, const std::string& name, const std::string& te
   options.replace = replace;
   options.threads = 1;
   require_ok(add_snapshot(path, {name, text}, options).status());
-}
-
-std::vector<uint8_t> saved(const Session& session) {
-  auto bytes = session.save();
-  REQUIRE(bytes.ok());
-  return std::move(bytes).value();
 }
 
 // A session that reads the tokens of the snapshot.

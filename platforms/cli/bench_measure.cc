@@ -228,6 +228,7 @@ Status Measure::record_prompt(const Session& session, size_t spans) {
   result.key = "prompt";
   result.what = "prompt of " + with_commas(count) + " tokens";
   result.tokens = count;
+  result.depth = session.position();
   MOKA_ASSIGN_OR_RETURN(Session copy, session.fork());
   const CancelOnInterrupt cancel(&copy);
   const std::vector<TokenId> tokens = source_->take(static_cast<size_t>(count));
@@ -245,6 +246,7 @@ Status Measure::record_decode(const Session& session, size_t spans) {
   result.key = "decode";
   result.what = with_commas(options_.count) + " tokens decoded";
   result.tokens = options_.count;
+  result.depth = session.position();
   MOKA_ASSIGN_OR_RETURN(Session copy, begin_decode(session));
   MOKA_RETURN_IF_ERROR(model_->executor().start_profile(spans));
   const Clock::time_point start = Clock::now();
@@ -262,6 +264,7 @@ Status Measure::record_batch(const Session& session, size_t spans) {
   result.what = with_commas(options_.count) + " tokens of each of " + with_commas(most) +
                 (most == 1 ? " session decoded" : " sessions decoded together");
   result.tokens = options_.count * most;
+  result.depth = session.position();
   MOKA_ASSIGN_OR_RETURN(std::vector<Session> sessions, begin_batch(session, most));
   MOKA_RETURN_IF_ERROR(model_->executor().start_profile(spans));
   MOKA_ASSIGN_OR_RETURN(result.seconds, decode_batch(sessions));

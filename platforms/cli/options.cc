@@ -174,8 +174,10 @@ std::string HelpFormatter::make_help(const CLI::App* app, std::string name,
     } else {
       const std::string type = option->get_type_size() == 0 ? "" : option->get_type_name();
       if (!type.empty()) title += " " + type;
-      if (option->get_required())
-        positionals += " " + last_name(option_title(option)).substr(1) + " " + type;
+      if (option->get_required()) {
+        const std::string name = last_name(option_title(option));
+        positionals += " " + name.substr(name.find('-')) + " " + type;
+      }
       options.emplace_back(title, option->get_description());
     }
   }

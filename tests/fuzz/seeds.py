@@ -24,6 +24,10 @@ PLAIN = [
 ]
 # What the targets change by themselves, byte for byte, needs only the choice of what to change.
 CHOICES = {
+    "capi_fuzz": [bytes([kind, 0, 3, 65, 66, 67, 0, 0, 0]) * 6 + bytes([call, 0, 0, 0, 1]) * 8
+                  for kind in (0, 2) for call in range(14)],
+    "capi_chat_fuzz": [bytes([1, 5, 72, 105, 33, 10, 79, 1, 0, change, 0, 0, 0]) * 6
+                       for change in range(8)],
     "dense_fuzz": [bytes([a, b]) * 40 for a in (0, 1, 7) for b in (3, 90, 200)],
     "kernels_fuzz": [bytes([kernel]) + bytes(range(60)) * 3 for kernel in range(10)],
     "loader_fuzz": [bytes([128 + model]) + bytes([9, 1, 0, 4, 1]) * 3 for model in range(5)],

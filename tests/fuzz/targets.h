@@ -12,6 +12,8 @@
 
 // clang-format off
 #define MOKA_FUZZ_TARGETS(X) \
+  X(capi_chat_fuzz)          \
+  X(capi_fuzz)               \
   X(chat_fuzz)               \
   X(config_fuzz)             \
   X(dense_fuzz)              \

@@ -36,8 +36,8 @@ from .errors import (
     VersionError,
 )
 from .executor import Executor
-from .info import ModelInfo
-from .model import Model, load, load_bytes
+from .info import ModelInfo, Snapshot
+from .model import Limits, Model, load, load_bytes, load_fd
 from .sampling import Sampler
 from .session import Session
 from .tasks import Classification, Score, cosine
@@ -55,6 +55,7 @@ __all__ = [
     "InvalidArgumentError",
     "IoError",
     "LibraryError",
+    "Limits",
     "Model",
     "ModelInfo",
     "MokaError",
@@ -65,6 +66,7 @@ __all__ = [
     "Sampler",
     "Score",
     "Session",
+    "Snapshot",
     "Template",
     "Turn",
     "UnsupportedError",
@@ -74,6 +76,7 @@ __all__ = [
     "format_version",
     "load",
     "load_bytes",
+    "load_fd",
     "use_numpy",
     "version",
 ]

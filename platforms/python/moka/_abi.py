@@ -41,6 +41,10 @@ class OpenOptions(ctypes.Structure):
         ("kernels", c_char_p),
         ("progress", ProgressFn),
         ("progress_user", c_void_p),
+        ("limit_header_bytes", c_uint64),
+        ("limit_tensors", c_uint64),
+        ("limit_vocab_size", c_uint64),
+        ("limit_memory_bytes", c_uint64),
     ]
 
 
@@ -77,6 +81,18 @@ class ModelInfo(ctypes.Structure):
         ("name", c_char_p),
         ("architecture", c_char_p),
         ("kernels", c_char_p),
+    ]
+
+
+class Snapshot(ctypes.Structure):
+    _fields_ = [
+        ("struct_size", c_uint32),
+        ("usable", c_int32),
+        ("position", c_uint64),
+        ("bytes", c_uint64),
+        ("name", c_char_p),
+        ("text", c_void_p),
+        ("text_size", c_size_t),
     ]
 
 
@@ -121,11 +137,20 @@ class GenerateOptions(ctypes.Structure):
         ("stop_text_count", c_uint32),
         ("on_text", TextFn),
         ("user", c_void_p),
+        ("lookup_tokens", TokenPointer),
+        ("lookup_token_count", c_size_t),
+        ("lookup", c_uint64),
     ]
 
 
 class GenerateResult(ctypes.Structure):
-    _fields_ = [("struct_size", c_uint32), ("end", c_int32), ("tokens", c_uint64)]
+    _fields_ = [
+        ("struct_size", c_uint32),
+        ("end", c_int32),
+        ("tokens", c_uint64),
+        ("drafted", c_uint64),
+        ("accepted", c_uint64),
+    ]
 
 
 class BatchAppend(ctypes.Structure):
@@ -168,6 +193,7 @@ class ChatOptions(ctypes.Structure):
         ("executor", Handle),
         ("progress", ChatProgressFn),
         ("progress_user", c_void_p),
+        ("from", c_char_p),
     ]
 
 
@@ -178,6 +204,8 @@ class ChatStep(ctypes.Structure):
         ("turn", c_uint64),
         ("tokens_read", c_uint64),
         ("tokens_read_again", c_uint64),
+        ("drafted", c_uint64),
+        ("accepted", c_uint64),
     ]
 
 
@@ -204,6 +232,7 @@ STRUCTS: Dict[str, Any] = {
     "moka_executor_options": ExecutorOptions,
     "moka_open_options": OpenOptions,
     "moka_model_info": ModelInfo,
+    "moka_snapshot": Snapshot,
     "moka_logit_bias": LogitBias,
     "moka_sampler_options": SamplerOptions,
     "moka_sequence": Sequence,
@@ -234,6 +263,8 @@ _text = [c_char_p, c_size_t]
 _CHECKED: Dict[str, List[Any]] = {
     "model_open": [c_char_p, POINTER(OpenOptions), _out],
     "model_open_memory": [c_void_p, c_size_t, POINTER(OpenOptions), _out],
+    "model_open_fd": [ctypes.c_int, c_uint64, c_uint64, POINTER(OpenOptions), _out],
+    "model_snapshot_at": [Handle, c_size_t, POINTER(Snapshot)],
     "model_get_info": [Handle, POINTER(ModelInfo)],
     "model_tokenize": [Handle, *_text, c_int32, TokenPointer, c_size_t, _size_out],
     "model_detokenize": [Handle, *_tokens, *_bytes_out],
@@ -264,6 +295,7 @@ _CHECKED: Dict[str, List[Any]] = {
     "session_restore": [Handle, *_text],
     "session_save_file": [Handle, c_char_p],
     "session_restore_file": [Handle, c_char_p],
+    "session_restore_snapshot": [Handle, c_char_p],
     "read": [Handle, _sequence, _read, RowsFn, c_void_p],
     "classify": [Handle, _sequence, _read, FloatPointer, FloatPointer, c_size_t, POINTER(c_uint32)],
     "compare": [
@@ -306,6 +338,7 @@ _PLAIN: Dict[str, Tuple[Any, List[Any]]] = {
     "read_options_init": (None, [_read, c_uint32]),
     "chat_options_init": (None, [POINTER(ChatOptions), c_uint32]),
     "model_class_name": (c_char_p, [Handle, c_uint32]),
+    "model_snapshot_count": (c_size_t, [Handle]),
     "model_free": (None, [Handle]),
     "executor_threads": (c_int32, [Handle]),
     "executor_scratch_bytes": (c_uint64, [Handle]),
@@ -323,6 +356,7 @@ _PLAIN: Dict[str, Tuple[Any, List[Any]]] = {
     "chat_turn_count": (c_size_t, [Handle]),
     "chat_current": (c_uint64, [Handle]),
     "chat_kept_state_bytes": (c_uint64, [Handle]),
+    "chat_from": (c_char_p, [Handle]),
     "chat_free": (None, [Handle]),
 }
 

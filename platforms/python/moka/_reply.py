@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from types import TracebackType
-from typing import Any, Callable, Optional, Type
+from typing import Any, Callable, NamedTuple, Optional, Type
 
 from ._run import Run
 from .errors import CancelledError
@@ -15,6 +15,16 @@ _ENDS = (None, "stop_token", "stop_text", "tokens", "time", "closed", "position"
 def end_name(end: int) -> Optional[str]:
     """The name of a MOKA_END_..."""
     return _ENDS[end] if end < len(_ENDS) else f"end {end}"
+
+
+class Ended(NamedTuple):
+    """What is known at the end; the fields of Reply."""
+
+    end: Optional[str]
+    tokens: int
+    drafted: int
+    accepted: int
+    turn: Optional[int] = None
 
 
 class Reply:
@@ -39,6 +49,10 @@ class Reply:
         (by you), "position" (the model reads no more) or "loop"; None before, and after an error."""
         self.tokens = 0
         """How many were written; known at the end."""
+        self.drafted = 0
+        """Guesses that were tried (see lookup); known at the end, as is:"""
+        self.accepted = 0
+        """How many of them came true."""
         self.turn: Optional[int] = None
         """In a chat the id of the turn that was written; known at the end."""
 
@@ -56,7 +70,7 @@ class Reply:
         self._over = True
         run = self._run
         if run is not None and run.result is not None:
-            self.end, self.tokens, self.turn = run.result
+            self.end, self.tokens, self.drafted, self.accepted, self.turn = run.result
         elif run is None or isinstance(run.error, CancelledError):
             self.end = "closed"
 

@@ -13,10 +13,10 @@ from ._arrays import Floats, floats_at
 from ._handle import Handle
 from ._library import call, created, lib, options_of, saved, sized
 from ._object import Closing
-from ._reply import Reply, end_name
+from ._reply import Ended, Reply, end_name
 from ._run import Run, interruptible
 from .errors import CancelledError, InvalidArgumentError
-from .sampling import checked, sampler_options
+from .sampling import checked, no_nul, sampler_options
 from .session import Stops, end_run, generate_options
 
 if TYPE_CHECKING:
@@ -76,6 +76,9 @@ class Chat(Closing):
     template            what stands around texts; None: nothing
     saved               what save() gave, or save_file() wrote (a path): the chat goes on there.
                         CorruptError, VersionError; FailedPreconditionError: of another model or template
+    snapshot            a prefix snapshot of the model (info.snapshots), behind which the chat begins as if
+                        it had read that prefix; a saved chat names its own. Errors as of
+                        Session.restore_snapshot()
     temperature, ...    as in Session.reply(), for all turns; a saved chat brings its own, which one
                         that is given here does not change
     executor            None: that of the model
@@ -96,6 +99,7 @@ class Chat(Closing):
         template: Optional[Template] = None,
         *,
         saved: "Union[None, bytes, str, os.PathLike[str]]" = None,
+        snapshot: Optional[str] = None,
         executor: "Optional[Executor]" = None,
         state_budget_bytes: Optional[int] = None,
         saved_states: Optional[int] = None,
@@ -120,7 +124,9 @@ class Chat(Closing):
         for field in fields(template) if template else ():
             text: str = getattr(template, field.name)
             name = "template_id" if field.name == "id" else field.name
-            setattr(options, name, _no_nul(name, text) if text else None)
+            setattr(options, name, no_nul(name, text) if text else None)
+        if snapshot is not None:
+            setattr(options, "from", no_nul("snapshot", snapshot))
         if state_budget_bytes is not None:
             options.state_budget_bytes = checked("state_budget_bytes", state_budget_bytes, 64)
         if saved_states is not None:
@@ -194,12 +200,13 @@ class Chat(Closing):
         stop: Stops = (),
         stop_at_end: bool = True,
         loop_tokens: Optional[int] = None,
+        lookup: int = 0,
         **sampling: Any,
     ) -> Reply:
         """Appends the user's text, if there is one, and lets the model write the next turn: iterate over
         what this gives. Arguments as in Session.reply(); temperature and its like, when any is given,
         hold from this turn on."""
-        options = generate_options(max_tokens, max_ms, stop, stop_at_end, loop_tokens)
+        options = generate_options(max_tokens, max_ms, stop, stop_at_end, loop_tokens, lookup)
         return self._reply("chat_generate", text, options, sampling)
 
     def retry(
@@ -210,10 +217,11 @@ class Chat(Closing):
         stop: Stops = (),
         stop_at_end: bool = True,
         loop_tokens: Optional[int] = None,
+        lookup: int = 0,
         **sampling: Any,
     ) -> Reply:
         """The same beside the current turn, when the model wrote that one."""
-        options = generate_options(max_tokens, max_ms, stop, stop_at_end, loop_tokens)
+        options = generate_options(max_tokens, max_ms, stop, stop_at_end, loop_tokens, lookup)
         return self._reply("chat_regenerate", None, options, sampling)
 
     def _reply(self, name: str, text: Optional[str], options: Any, sampling: Any) -> Reply:
@@ -223,7 +231,7 @@ class Chat(Closing):
                 draws = sampler_options(pointer, **sampling)
         data = None if text is None else text.encode()
 
-        def work(run: Run, chat: int) -> Tuple[Optional[str], int, int]:
+        def work(run: Run, chat: int) -> Ended:
             step = sized(_abi.ChatStep)
             if data is not None:
                 call("chat_append", chat, ROLES.index("user"), data, len(data), ctypes.byref(step))
@@ -232,7 +240,7 @@ class Chat(Closing):
             call(name, chat, ctypes.byref(options), given, ctypes.byref(step))
             turn = _find(chat, step.turn)
             count = len(turn.tokens) - turn.template_head - turn.template_tail
-            return turn.end, count, turn.id
+            return Ended(turn.end, count, step.drafted, step.accepted, turn.id)
 
         def make() -> Run:
             run = Run(self._handle, self._telling(work), self.cancel, self._absorb)
@@ -299,6 +307,13 @@ class Chat(Closing):
             return floats_at(row, (count.value,))
 
     @property
+    def snapshot(self) -> Optional[str]:
+        """The prefix snapshot that it began from."""
+        with self._handle.use() as chat:
+            name: bytes = lib.moka_chat_from(chat)
+        return name.decode("utf-8", "replace") or None
+
+    @property
     def kept_state_bytes(self) -> int:
         with self._handle.use() as chat:
             return int(lib.moka_chat_kept_state_bytes(chat))
@@ -363,12 +378,6 @@ def _made(model: int, saved: Any, options: Any) -> int:
         data = bytes(saved)
         return created("chat_open", model, data, len(data), given)
     return created("chat_open_file", model, os.fsencode(os.fspath(saved)), given)
-
-
-def _no_nul(name: str, text: str) -> bytes:
-    if "\0" in text:
-        raise InvalidArgumentError(f"{name} has a character NUL in it")
-    return text.encode()
 
 
 def _role(role: str) -> int:

@@ -14,6 +14,22 @@ OUTPUTS = ("hidden", "language", "classifier", "pair", "regression", "embedding"
 
 
 @dataclass(frozen=True)
+class Snapshot:
+    """A prefix snapshot: the state behind a text that the file ships, so that sessions and chats begin
+    there without reading."""
+
+    name: str
+    text: str
+    """What was read."""
+    position: int
+    """Tokens that were read."""
+    bytes: int
+    """Of its state in the file."""
+    usable: bool
+    """False: it was made with other weights, or does not say which tokens were read."""
+
+
+@dataclass(frozen=True)
 class ModelInfo:
     """What a model reads and tells, and what it needs. Tokens that it has not are None."""
 
@@ -67,6 +83,8 @@ class ModelInfo:
     """Tokens that a session may read; None: no limit."""
     fingerprint: int
     """Of the file; sessions are restored into an equal one only."""
+    snapshots: Tuple[Snapshot, ...]
+    """For Session.restore_snapshot() and Chat(snapshot=...)."""
 
     @property
     def start_token(self) -> Optional[int]:
@@ -92,7 +110,22 @@ def read_info(model: int) -> ModelInfo:
         lib.moka_model_class_name(model, i).decode("utf-8", "replace") for i in range(raw.classes)
     )
     values["quantiles"] = _quantiles(model) if raw.forecast_quantiles else ()
+    count = lib.moka_model_snapshot_count(model)
+    values["snapshots"] = tuple(_snapshot(model, place) for place in range(count))
     return ModelInfo(**values)
+
+
+def _snapshot(model: int, place: int) -> Snapshot:
+    raw = sized(_abi.Snapshot)
+    call("model_snapshot_at", model, place, ctypes.byref(raw))
+    text = ctypes.string_at(raw.text, raw.text_size) if raw.text_size else b""
+    return Snapshot(
+        raw.name.decode("utf-8", "replace"),
+        text.decode("utf-8", "replace"),
+        raw.position,
+        raw.bytes,
+        bool(raw.usable),
+    )
 
 
 def _quantiles(model: int) -> Tuple[float, ...]:

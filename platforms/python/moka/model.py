@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import ctypes
 import os
-from typing import TYPE_CHECKING, Any, List, Optional, Union
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any, Callable, List, Optional, Union
 
 from . import _abi
 from ._arrays import Tokens, c_tokens, token_array
@@ -15,7 +16,7 @@ from ._run import NoHandle, interruptible
 from .errors import CancelledError
 from .executor import Executor
 from .info import ModelInfo, read_info
-from .sampling import Sampler
+from .sampling import Sampler, checked
 from .session import Session
 from .tasks import Progress, Tasks, _Progress
 
@@ -25,6 +26,20 @@ if TYPE_CHECKING:
 Path = Union[str, "os.PathLike[str]"]
 
 
+@dataclass(frozen=True)
+class Limits:
+    """What a file may ask of this process, for models that nobody vouches for; 0: what the format itself
+    allows. Above one, opening fails with OutOfRangeError before anything of that size is read or
+    allocated."""
+
+    header_bytes: int = 0
+    """0: 64 MiB."""
+    tensors: int = 0
+    vocab_size: int = 0
+    memory_bytes: int = 0
+    """Packed weights, one session's state and the working rows, but no mapped pages; 0: no limit."""
+
+
 def load(
     path: Path,
     *,
@@ -32,6 +47,7 @@ def load(
     chunk: int = 0,
     check_data: bool = False,
     kernels: Optional[str] = None,
+    limits: Limits = Limits(),
     progress: Optional[Progress] = None,
 ) -> "Model":
     """Opens a .moka file: it is mapped, checked, and its weights made ready.
@@ -40,13 +56,15 @@ def load(
     chunk        tokens of a prompt that are read at once, 1 to 1024; 0: 128
     check_data   read the whole file and compare it with its checksums first; else the header alone
     kernels      "scalar", "avx2", "avx512" or "neon"; None: the best of this CPU
+    limits       what the file may ask, OutOfRangeError
     progress     told the share of check_data that is done
 
     The file may be renamed or deleted meanwhile, but must not be overwritten in place. NotFoundError,
     IoError, CorruptError, VersionError, UnsupportedError; the message names the part.
     """
     name = os.fsencode(os.fspath(path))
-    return _opened(_options(threads, chunk, check_data, kernels), progress, name, None)
+    options = _options(threads, chunk, check_data, kernels, limits)
+    return _opened(options, progress, None, lambda *rest: call("model_open", name, *rest))
 
 
 def load_bytes(
@@ -56,33 +74,61 @@ def load_bytes(
     chunk: int = 0,
     check_data: bool = False,
     kernels: Optional[str] = None,
+    limits: Limits = Limits(),
     progress: Optional[Progress] = None,
 ) -> "Model":
     """A model in memory, bytes or anything like them, which are copied. As load() else."""
-    return _opened(_options(threads, chunk, check_data, kernels), progress, None, data)
+    options = _options(threads, chunk, check_data, kernels, limits)
+    memory = _aligned(data)
+    address, size, _ = memory
+    return _opened(
+        options, progress, memory, lambda *rest: call("model_open_memory", address, size, *rest)
+    )
 
 
-def _options(threads: int, chunk: int, check_data: bool, kernels: Optional[str]) -> Any:
+def load_fd(
+    fd: int,
+    offset: int = 0,
+    length: int = 0,
+    *,
+    threads: int = 0,
+    chunk: int = 0,
+    check_data: bool = False,
+    kernels: Optional[str] = None,
+    limits: Limits = Limits(),
+    progress: Optional[Progress] = None,
+) -> "Model":
+    """From `length` bytes at `offset` of an open file, or from all of its rest with length 0: a model
+    inside of another file. The descriptor may be closed afterwards, and is neither closed nor moved here.
+    The model is mapped if `offset` is a multiple of 64, else read into memory. As load() else."""
+    options = _options(threads, chunk, check_data, kernels, limits)
+    place = (fd, checked("offset", offset, 64), checked("length", length, 64))
+    return _opened(options, progress, None, lambda *rest: call("model_open_fd", *place, *rest))
+
+
+def _options(
+    threads: int, chunk: int, check_data: bool, kernels: Optional[str], limits: Limits
+) -> Any:
     options = options_of("open")
     options.threads = threads
     options.chunk = chunk or options.chunk
     options.check_data = int(check_data)
     options.kernels = kernels.encode() if kernels else None
+    for field in fields(limits):
+        name = "limit_" + field.name
+        setattr(options, name, checked(f"limits.{field.name}", getattr(limits, field.name), 64))
     return options
 
 
-def _opened(options: Any, told: Optional[Progress], path: Optional[bytes], data: Any) -> "Model":
+def _opened(
+    options: Any, told: Optional[Progress], memory: Any, open_with: Callable[..., None]
+) -> "Model":
     progress = _Progress(told)
     options.progress = progress.callback
     out = _abi.Handle()
-    memory: Any = None if data is None else _aligned(data)
 
     def work(_: int) -> None:
-        if path is not None:
-            call("model_open", path, ctypes.byref(options), ctypes.byref(out))
-        else:
-            address, size, _ = memory
-            call("model_open_memory", address, size, ctypes.byref(options), ctypes.byref(out))
+        open_with(ctypes.byref(options), ctypes.byref(out))
 
     try:
         interruptible(NoHandle(), work, progress.cancel)

@@ -60,6 +60,13 @@ def checked(name: str, value: int, bits: int = 32) -> int:
     return value
 
 
+def no_nul(name: str, text: str) -> bytes:
+    """The text for a `const char*`, which ends at its first NUL."""
+    if "\0" in text:
+        raise InvalidArgumentError(f"{name} has a character NUL in it")
+    return text.encode()
+
+
 class Sampler(Closing):
     """Draws tokens from scores. Equal scores, options and seed draw equal tokens everywhere.
 

@@ -12,9 +12,9 @@ from ._arrays import Floats, Rows, c_tokens, floats_at, token_array
 from ._handle import Handle
 from ._library import call, created, lib, options_of, saved, sized
 from ._object import Closing
-from ._reply import Reply, end_name
+from ._reply import Ended, Reply, end_name
 from ._run import Run, interruptible
-from .sampling import Sampler, checked
+from .sampling import Sampler, checked, no_nul
 
 if TYPE_CHECKING:
     from .executor import Executor
@@ -30,6 +30,7 @@ def generate_options(
     stop: Stops,
     stop_at_end: bool,
     loop_tokens: Optional[int],
+    lookup: int,
 ) -> Any:
     """A moka_generate_options, which keeps what it points at."""
     if isinstance(stop, str):
@@ -40,6 +41,7 @@ def generate_options(
     options.stop_at_end = int(stop_at_end)
     if loop_tokens is not None:
         options.loop_tokens = checked("loop_tokens", loop_tokens, 64)
+    options.lookup = checked("lookup", lookup, 64)
     texts = [text.encode() for text in stop if isinstance(text, str)]
     tokens = token_array([token for token in stop if not isinstance(token, str)], "stop")
     if texts:
@@ -162,6 +164,7 @@ class Session(Closing):
         stop: Stops = (),
         stop_at_end: bool = True,
         loop_tokens: Optional[int] = None,
+        lookup: int = 0,
         sampler: Optional[Sampler] = None,
         temperature: Optional[float] = None,
         top_k: Optional[int] = None,
@@ -179,13 +182,16 @@ class Session(Closing):
         stop           texts and token ids that end it and are not given out
         stop_at_end    info.begin_token and info.end_token end it
         loop_tokens    so many tokens that are one cycle, again and again, end it; 0: never; None: 256
+        lookup         guesses of what comes next that are tried in one pass with a token, at most 16;
+                       they are looked up in the prompt and in what is written. The text is the same to
+                       the bit; one that repeats itself, or the prompt, is written in fewer passes
         sampler        goes on drawing with it; None: a new one of the arguments that follow, see
                        Sampler, which knows the prompt for repeat_penalty
 
         UnsupportedError: no language model with a tokenizer. FailedPreconditionError: nothing was
         read, and there is no prompt.
         """
-        options = generate_options(max_tokens, max_ms, stop, stop_at_end, loop_tokens)
+        options = generate_options(max_tokens, max_ms, stop, stop_at_end, loop_tokens, lookup)
         draws = sampler or Sampler(
             self.model,
             temperature,
@@ -203,17 +209,19 @@ class Session(Closing):
         def make() -> Run:
             steps = None if prompt is None else self._steps(prompt, "prompt")
 
-            def work(run: Run, session: int) -> Tuple[Optional[str], int, None]:
+            def work(run: Run, session: int) -> Ended:
                 if steps is not None and steps.token_count:
                     _append(session, steps)
                     with draws._handle.use() as pointer:
                         call("sampler_accept", pointer, steps.tokens, steps.token_count)
+                    options.lookup_tokens = steps.tokens
+                    options.lookup_token_count = steps.token_count
                 result = sized(_abi.GenerateResult)
                 options.on_text = run.on_text
                 with draws._handle.use() as pointer:
                     given = (ctypes.byref(options), ctypes.byref(result))
                     call("session_generate", session, pointer, *given)
-                return end_name(result.end), result.tokens, None
+                return Ended(end_name(result.end), result.tokens, result.drafted, result.accepted)
 
             run = Run(self._handle, work, self.cancel, self._absorb)
             self._run = weakref.ref(run)
@@ -269,6 +277,14 @@ class Session(Closing):
         """What save_file() wrote. NotFoundError, IoError, and what restore() says."""
         with self._handle.use() as session:
             call("session_restore_file", session, os.fsencode(os.fspath(path)))
+
+
+    def restore_snapshot(self, name: str) -> None:
+        """Becomes a session that has read the prefix of a snapshot of the model (info.snapshots); where
+        many sessions begin there, restore one and fork it. NotFoundError names the snapshots that there
+        are; FailedPreconditionError: it was made with other weights; CorruptError."""
+        with self._handle.use() as session:
+            call("session_restore_snapshot", session, no_nul("name", name))
 
 
 def _append(session: int, steps: _abi.Sequence) -> None:

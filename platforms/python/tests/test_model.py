@@ -75,6 +75,34 @@ class Opening(ModelCase):
         with self.raises(moka.CorruptError):
             moka.load_bytes(b"not a model, but long enough to be looked at" * 10)
 
+    def test_from_a_part_of_an_open_file(self):
+        path = os.path.join(self.folder, "package")
+        with open(LISTOPS, "rb") as file:
+            data = file.read()
+        expected = self.session(3, 4, 5).logits()
+        for before in (64, 7):  # mapped; read
+            with open(path, "wb") as file:
+                file.write(b"x" * before + data + b"behind it")
+            with open(path, "rb") as file:
+                model = moka.load_fd(file.fileno(), before, len(data), threads=1)
+                self.assertEqual(file.tell(), 0)
+            with model, model.session() as session:
+                session.append([3, 4, 5])
+                self.assertEqual(list(session.logits()), list(expected))
+        with open(path, "rb") as file, self.raises(moka.OutOfRangeError, "reach beyond"):
+            moka.load_fd(file.fileno(), 7, len(data) + 100)
+        with self.raises(moka.InvalidArgumentError, "offset is -1"):
+            moka.load_fd(0, -1)
+
+    def test_limits(self):
+        with self.raises(moka.OutOfRangeError, "limit of 1 (moka_open_options.limit_tensors)"):
+            moka.load(LISTOPS, limits=moka.Limits(tensors=1))
+        with self.raises(moka.OutOfRangeError, "memory_bytes"):
+            moka.load(LISTOPS, limits=moka.Limits(memory_bytes=1000))
+        with self.raises(moka.InvalidArgumentError, "limits.tensors is -1"):
+            moka.load(LISTOPS, limits=moka.Limits(tensors=-1))
+        moka.load(LISTOPS, limits=moka.Limits(tensors=10000, memory_bytes=1 << 28)).close()
+
     def test_names_of_files_need_not_be_ascii(self):
         path = os.path.join(self.folder, "caf\u00e9.moka")
         shutil.copyfile(LISTOPS, path)
