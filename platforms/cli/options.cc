@@ -175,8 +175,8 @@ std::string HelpFormatter::make_help(const CLI::App* app, std::string name,
       const std::string type = option->get_type_size() == 0 ? "" : option->get_type_name();
       if (!type.empty()) title += " " + type;
       if (option->get_required()) {
-        const std::string name = last_name(option_title(option));
-        positionals += " " + name.substr(name.find('-')) + " " + type;
+        const std::string flag = last_name(option_title(option));
+        positionals += " " + flag.substr(flag.find('-')) + " " + type;
       }
       options.emplace_back(title, option->get_description());
     }

@@ -19,8 +19,9 @@ MAIN = "macchiato-134m"
 
 
 def read(folders):
-    """(machine, lines). The machine is that of the last folder."""
-    groups, machine = {}, None
+    """(machine, lines). The machine is that of the last folder; machine["runs"] has those of all, with
+    the groups that were taken from each."""
+    groups, machine, runs = {}, None, []
     for folder in folders:
         found = {}
         with open(os.path.join(folder, "raw.jsonl"), encoding="ascii") as file:
@@ -29,10 +30,14 @@ def read(folders):
         if "machine" not in found:
             sys.exit(f"report.py: {folder}/raw.jsonl does not say what machine it is of")
         machine = found.pop("machine")[0]
+        for run in runs:
+            run["groups"] = [group for group in run["groups"] if group not in found]
+        runs.append(dict(machine, groups=list(found)))
         for lines in found.values():
             for line in lines:
                 line["folder"] = folder
         groups.update(found)
+    machine["runs"] = [run for run in runs if run["groups"]]
     return machine, [line for lines in groups.values() for line in lines]
 
 
@@ -278,10 +283,16 @@ def markdown(header, rows):
 
 def head(m):
     gib = m["memory_bytes"] / 2 ** 30
-    return "\n".join([
-        f"Measured {m['time']}, by `tests/bench/peers/{m['run']}`.", "",
-        f"- machine: {m['cpu']}, {m['cpus']} CPUs, L2 {m['l2']}, L3 {m['l3']}, {gib:.0f} GiB, "
-        f"Linux {m['kernel']}",
+    caches = "".join(f"{name.upper()} {m[name]}, " for name in ("l2", "l3") if m[name])
+    runs = m["runs"]
+    measured = [f"Measured {runs[0]['time']}, by `tests/bench/peers/{runs[0]['run']}`."]
+    if len(runs) > 1:
+        measured = ["Measured in these runs:", ""] + [
+            f"- {run['time']}, commit {run['commit']}, by `tests/bench/peers/{run['run']}`: "
+            f"{', '.join(run['groups'])}" for run in runs]
+    return "\n".join(measured + [
+        "",
+        f"- machine: {m['cpu']}, {m['cpus']} CPUs, {caches}{gib:.0f} GiB, Linux {m['kernel']}",
         f"- {m['moka']}, commit {m['commit']}",
         f"- {m['llama']}, CPU code {m['llama_backend']}",
         "- commands: `moka bench MODEL --threads T --depth D --prompt P -n N --repeat R --json`; "
