@@ -49,6 +49,17 @@ struct Pipe {
   _exit(127);
 }
 
+// Whether the process has a handler for the signal, which it has not before it is up: on a busy machine
+// that can take seconds. True where the system does not tell.
+bool handles(pid_t pid, int signal) {
+  std::ifstream status("/proc/" + std::to_string(pid) + "/status");
+  for (std::string line; std::getline(status, line);) {
+    if (line.compare(0, 7, "SigCgt:") != 0) continue;
+    return (std::stoull(line.substr(7), nullptr, 16) >> (signal - 1) & 1) != 0;
+  }
+  return true;
+}
+
 class Conversation {
  public:
   Conversation(pid_t pid, Pipe* in, Pipe* out, Pipe* err, const ProcessOptions& options)
@@ -108,8 +119,9 @@ class Conversation {
     }
     const bool by_output =
         options_.signal_after != 0 && result_.out.size() >= options_.signal_after;
-    const bool by_time =
-        options_.signal_after_seconds > 0 && seconds() >= options_.signal_after_seconds;
+    const bool by_time = options_.signal_after_seconds > 0 &&
+                         seconds() >= options_.signal_after_seconds &&
+                         handles(pid_, options_.signal);
     if (options_.signal != 0 && !signalled_ && (by_output || by_time)) {
       kill(pid_, options_.signal);
       signalled_ = true;

@@ -27,7 +27,8 @@ struct ProcessOptions {
   // closed, or the signal sent and the rest read.
   size_t close_after = 0;
   size_t signal_after = 0;
-  double signal_after_seconds = 0;  // sends the signal at that time instead
+  // Sends the signal at that time instead, or later when the process is ready for it.
+  double signal_after_seconds = 0;
   int signal = 0;
 };
 

@@ -271,6 +271,7 @@ void Play::text() {
     MOKA_FUZZ_REQUIRE(std::count(tokens.begin(), tokens.end(), -7) == int64_t(tokens.size()));
     return;
   }
+  if (tokens.empty()) return;  // it only told how many there are
   tokens.resize(count);
   std::string back(64, '\0');
   size_t size = 0;
