@@ -1,30 +1,19 @@
-// What tests of moka.h share: handles that free themselves, models in memory, failures to expect.
+// What tests of moka.h share: handles, models in memory, failures to expect.
 #ifndef MOKA_TESTS_CAPI_TESTING_H_
 #define MOKA_TESTS_CAPI_TESTING_H_
 
 #include <doctest/doctest.h>
 
 #include <cstring>
-#include <memory>
 #include <string>
 #include <vector>
 
 #include "moka.h"
+#include "tests/capi_handles.h"
 #include "tests/model_file.h"
 #include "tests/spec_builder.h"
 
 namespace moka::test {
-
-struct FreeHandle {
-  void operator()(moka_model* handle) const { moka_model_free(handle); }
-  void operator()(moka_executor* handle) const { moka_executor_free(handle); }
-  void operator()(moka_session* handle) const { moka_session_free(handle); }
-  void operator()(moka_sampler* handle) const { moka_sampler_free(handle); }
-  void operator()(moka_text_stream* handle) const { moka_text_stream_free(handle); }
-  void operator()(moka_chat* handle) const { moka_chat_free(handle); }
-};
-template <class T>
-using Handle = std::unique_ptr<T, FreeHandle>;
 
 // The call succeeds, and says so in `error`, whatever stood there.
 #define CAPI_OK(call)                                               \

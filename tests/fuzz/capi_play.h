@@ -1,5 +1,4 @@
-// What the fuzz targets of moka.h share: a small model, handles that free themselves, decisions, and what
-// every call is held to.
+// What the fuzz targets of moka.h share: a small model, decisions, and what every call is held to.
 #ifndef MOKA_TESTS_FUZZ_CAPI_PLAY_H_
 #define MOKA_TESTS_FUZZ_CAPI_PLAY_H_
 
@@ -7,12 +6,12 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
-#include <memory>
 #include <string>
 #include <vector>
 
 #include "converter/writer.h"
 #include "moka.h"
+#include "tests/capi_handles.h"
 #include "tests/fuzz/choices.h"
 #include "tests/spec_builder.h"
 
@@ -29,16 +28,7 @@ namespace moka::fuzz {
 constexpr uint32_t kPlayVocab = 260;
 constexpr uint32_t kPlayPositions = 40;  // so few that calls reach the end of them
 
-struct Free {
-  void operator()(moka_model* handle) const { moka_model_free(handle); }
-  void operator()(moka_executor* handle) const { moka_executor_free(handle); }
-  void operator()(moka_session* handle) const { moka_session_free(handle); }
-  void operator()(moka_sampler* handle) const { moka_sampler_free(handle); }
-  void operator()(moka_text_stream* handle) const { moka_text_stream_free(handle); }
-  void operator()(moka_chat* handle) const { moka_chat_free(handle); }
-};
-template <class T>
-using Handle = std::unique_ptr<T, Free>;
+using test::Handle;
 
 inline const moka_model* play_model() {
   static ModelBytes bytes = [] {
