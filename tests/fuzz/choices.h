@@ -17,6 +17,12 @@ class Choices {
   Choices(const uint8_t* data, size_t size) : data_(data), end_(data + size) {}
   uint8_t byte() { return data_ == end_ ? uint8_t{0} : *data_++; }
   size_t below(size_t n) { return byte() % n; }
+  // From 1 to `limit`: three times of four at most 20, which has all tails of the widest vectors, so
+  // that many executions fit into the time of a large one.
+  size_t extent(size_t limit) {
+    const size_t small = byte();
+    return 1 + (small < 192 ? small % (limit < 20 ? limit : 20) : below(limit));
+  }
   int8_t int8() { return static_cast<int8_t>(byte()); }
   // A multiple of 1/16 in [-8, 8), times `spread`.
   float number(float spread) { return static_cast<float>(int8()) / 16.0f * spread; }
