@@ -215,6 +215,20 @@ TEST_CASE("capi: options of older and newer callers") {
   }
 }
 
+TEST_CASE("capi: the size of a struct of options ends between its fields") {
+  const CModel model = open_test_model(byte_language_model().spec);
+  const moka_logit_bias bias = {3, 1.0f};
+  moka_sampler_options options;
+  moka_sampler_options_init(&options, sizeof options, model.get());
+  options.bias = &bias, options.bias_count = 1;
+  options.struct_size = offsetof(moka_sampler_options, bias) + 4;  // half of the pointer
+  moka_sampler* sampler = nullptr;
+  CAPI_FAILS(moka_sampler_create(model.get(), &options, &sampler, &error), MOKA_INVALID_ARGUMENT,
+             "moka_sampler_options.struct_size is " + std::to_string(options.struct_size) +
+                 ", which is no size of this struct; set it with _init()");
+  CHECK(sampler == nullptr);
+}
+
 TEST_CASE("capi: structs that are filled in, of older and newer callers") {
   const CModel model = open_test_model(byte_language_model().spec);
   struct Newer {

@@ -49,8 +49,8 @@ Status check_room(const void* buffer, size_t capacity, size_t count, size_t* nee
                                              std::to_string(count));
 }
 
-Status check_size(uint32_t given, const char* name, const char* remedy) {
-  if (given >= 2 * sizeof(uint32_t) && given % sizeof(uint32_t) == 0 && given <= kMaxStructSize) {
+Status check_size(uint32_t given, size_t alignment, const char* name, const char* remedy) {
+  if (given >= 2 * sizeof(uint32_t) && given % alignment == 0 && given <= kMaxStructSize) {
     return Status();
   }
   return invalid(std::string(name) + ".struct_size is " + std::to_string(given) +

@@ -98,8 +98,9 @@ inline Status give_bytes(Span<const uint8_t> items, void* buffer, size_t capacit
   return give(items, static_cast<uint8_t*>(buffer), capacity, needed, name);
 }
 
-// Structs that grow. `size` is what this library knows of them.
-Status check_size(uint32_t given, const char* name, const char* remedy);
+// Structs that grow. `size` is what this library knows of them. A size is a multiple of `alignment`,
+// so that no field is cut in two (a struct whose alignment grows had other sizes before that).
+Status check_size(uint32_t given, size_t alignment, const char* name, const char* remedy);
 Status check_tail(const void* given, uint32_t given_size, size_t size, const char* name);
 
 // The caller's options over `options`, which holds the defaults; `given` may be null.
@@ -107,7 +108,7 @@ template <class T>
 Status read_options(const T* given, const char* name, T* options) {
   if (given == nullptr) return Status();
   const uint32_t size = given->struct_size;
-  MOKA_RETURN_IF_ERROR(check_size(size, name, "_init()"));
+  MOKA_RETURN_IF_ERROR(check_size(size, alignof(T), name, "_init()"));
   MOKA_RETURN_IF_ERROR(check_tail(given, size, sizeof(T), name));
   std::memcpy(static_cast<void*>(options), given, size < sizeof(T) ? size : sizeof(T));
   options->struct_size = sizeof(T);
@@ -119,7 +120,7 @@ template <class T>
 Status write_struct(const T& value, const char* name, T* out) {
   MOKA_RETURN_IF_ERROR(need(out, name));
   const uint32_t size = out->struct_size;
-  MOKA_RETURN_IF_ERROR(check_size(size, name, "sizeof"));
+  MOKA_RETURN_IF_ERROR(check_size(size, alignof(uint32_t), name, "sizeof"));
   if (size > sizeof(T)) std::memset(static_cast<void*>(out), 0, size);
   std::memcpy(static_cast<void*>(out), &value, size < sizeof(T) ? size : sizeof(T));
   out->struct_size = size;

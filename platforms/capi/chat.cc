@@ -86,7 +86,9 @@ moka_status step_of(moka_chat* chat, moka_chat_step* out, moka_error* error,
                     const Run& run) noexcept {
   return border(error, [&]() -> Status {
     MOKA_RETURN_IF_ERROR(need(chat, "chat"));
-    if (out != nullptr) MOKA_RETURN_IF_ERROR(check_size(out->struct_size, kStepName, "sizeof"));
+    if (out != nullptr) {
+      MOKA_RETURN_IF_ERROR(check_size(out->struct_size, alignof(uint32_t), kStepName, "sizeof"));
+    }
     MOKA_ASSIGN_OR_RETURN(const ChatStep step, run(*chat->chat));
     if (out == nullptr) return Status();
     return write_struct(moka_chat_step{sizeof(moka_chat_step), 0, step.turn, step.tokens_read,
