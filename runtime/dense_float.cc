@@ -102,7 +102,9 @@ FloatWeights::~FloatWeights() = default;
 Result<std::unique_ptr<FloatWeights>> FloatWeights::create() {
   const xnn_status status = xnn_initialize(nullptr);
   if (status == xnn_status_unsupported_hardware) {
-    return Status(StatusCode::kUnsupported, "XNNPACK does not support this CPU");
+    return Status(StatusCode::kUnsupported,
+                  "XNNPACK does not support this CPU, or cannot find out which one it is (on Linux "
+                  "/proc/cpuinfo and /sys/devices/system/cpu must be readable)");
   }
   if (status != xnn_status_success) return xnn_error("initialise", status);
   return std::unique_ptr<FloatWeights>(new FloatWeights());

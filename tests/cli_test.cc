@@ -80,6 +80,11 @@ TEST_CASE("cli: help and version go to stdout and name everything") {
   CHECK(version.out.rfind("moka 0.", 0) == 0);
   CHECK(contains(version.out, "scalar"));
   CHECK(contains(version.out, "(in use)"));
+  ProcessOptions plain;
+  plain.environment = {{"MOKA_ISA", "scalar"}};
+  const ProcessResult scalar = moka_command({"--version"}, plain);
+  CHECK(contains(scalar.out, "scalar (in use)\n"));
+  CHECK(contains(scalar.out, "\nproducts      scalar\n"));
 }
 
 TEST_CASE("cli: a wrong argument ends with 2 and says which, and what would be right") {

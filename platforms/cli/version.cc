@@ -6,6 +6,7 @@
 #include <thread>
 
 #include "moka/version.h"
+#include "runtime/kernels/dense.h"
 #include "runtime/kernels/kernels.h"
 
 namespace moka::cli {
@@ -80,7 +81,12 @@ std::string version_text() {
   text += "compiler      " + compiler_name() + "\n";
   text += "model format  " + std::to_string(kFormatVersion) + "\n";
   text += "kernels       " + kernels + "\n";
-  if (!chosen.ok()) text += "              " + chosen.status().message() + "\n";
+  if (chosen.ok()) {
+    // Quantised products have tables of their own: which one says what the CPU can multiply.
+    text += std::string("products      ") + select_dense_kernels(*chosen.value()).name + "\n";
+  } else {
+    text += "              " + chosen.status().message() + "\n";
+  }
   return text;
 }
 
