@@ -265,8 +265,9 @@ TEST_CASE("reading: executors") {
 }
 
 TEST_CASE("reading: a sink that fails ends the call with its status") {
-  for (const auto& [name, test] : sequence_models()) {
-    CAPTURE(name);
+  for (const auto& kind : sequence_models()) {
+    CAPTURE(kind.first);
+    const auto& test = kind.second;
     const Model model = open_spec(test, 1, 16);
     const std::vector<TokenId> ids = some_tokens(70, 256), memory = some_tokens(20, 256, 3);
     ReadOptions options;
@@ -287,8 +288,9 @@ TEST_CASE("reading: a sink that fails ends the call with its status") {
 }
 
 TEST_CASE("reading: cancelled before and during, and the next call works") {
-  for (const auto& [name, test] : sequence_models()) {
-    CAPTURE(name);
+  for (const auto& kind : sequence_models()) {
+    CAPTURE(kind.first);
+    const auto& test = kind.second;
     const Model model = open_spec(test, 1, 16);
     const std::vector<TokenId> ids = some_tokens(70, 256), memory = some_tokens(40, 256, 3);
     ReadOptions options;
@@ -355,8 +357,9 @@ TEST_CASE("reading: progress rises to 1") {
     shares.clear();
   };
   const std::vector<TokenId> memory = some_tokens(40, 256, 3);
-  for (const auto& [name, test] : sequence_models()) {
-    CAPTURE(name);
+  for (const auto& kind : sequence_models()) {
+    CAPTURE(kind.first);
+    const auto& test = kind.second;
     const Model model = open_spec(test, 1, 16);
     if (model.info().reads_memory) options.memory = memory;
     rows_of(model, some_tokens(70, 256), options);
@@ -379,8 +382,9 @@ TEST_CASE("reading: progress rises to 1") {
 }
 
 TEST_CASE("reading: padding on the right changes nothing") {
-  for (const auto& [name, test] : sequence_models()) {
-    CAPTURE(name);
+  for (const auto& kind : sequence_models()) {
+    CAPTURE(kind.first);
+    const auto& test = kind.second;
     const Model model = open_spec(test);
     if (model.info().pad_id != kPad) continue;
     const std::vector<TokenId> memory = some_tokens(30, 256, 3);
@@ -419,8 +423,9 @@ TEST_CASE("reading: padding inside moves positions and nothing else") {
 }
 
 TEST_CASE("reading: the size of chunks changes nothing but rounding, threads nothing at all") {
-  for (const auto& [name, test] : sequence_models()) {
-    CAPTURE(name);
+  for (const auto& kind : sequence_models()) {
+    CAPTURE(kind.first);
+    const auto& test = kind.second;
     std::vector<TokenId> ids = some_tokens(200, 256);
     const std::vector<TokenId> memory = some_tokens(90, 256, 3);
     ReadOptions options;

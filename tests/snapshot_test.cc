@@ -106,8 +106,9 @@ TEST_CASE("snapshot: a session from it has the bits of one that read the prefix"
                                                      {"classifier", test::classifier_model()}};
   std::string text;  // longer than a chunk, which is 128 tokens
   while (text.size() < 300) text += kText;
-  for (const auto& [name, made] : kinds) {
-    CAPTURE(name);
+  for (const auto& kind : kinds) {
+    CAPTURE(kind.first);
+    const auto& made = kind.second;
     const File file(made);
     const uint64_t fingerprint = open(file.path).info().fingerprint;
     add(file.path, "coach", text);
@@ -135,7 +136,7 @@ TEST_CASE("snapshot: a session from it has the bits of one that read the prefix"
     auto check = check_snapshot(scalar, scalar.spec().prefix_snapshots[0]);
     REQUIRE(check.ok());
     CHECK_MESSAGE(check.value().ok(), check.value().difference);
-    CHECK(check.value().tolerance == (std::string(name) == "int8" ? 0.1 : 0.01));
+    CHECK(check.value().tolerance == (std::string(kind.first) == "int8" ? 0.1 : 0.01));
   }
 }
 
