@@ -107,6 +107,11 @@ function(moka_build_third_party prefix flags)
       list(APPEND settings "-D${setting}=${${setting}}")
     endif()
   endforeach()
+  if(ANDROID)  # what the toolchain file of the NDK asks for; by itself it builds for 32-bit Arm
+    foreach(setting IN ITEMS ANDROID_ABI ANDROID_PLATFORM ANDROID_STL)
+      list(APPEND settings "-D${setting}=${${setting}}")
+    endforeach()
+  endif()
 
   set(build "${prefix}.build")
   set(log "${prefix}.log")

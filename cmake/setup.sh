@@ -1,4 +1,4 @@
-# Sourced by demo.sh, test.sh, .ci/run and platforms/python/*.sh: brings a machine to
+# Sourced by demo.sh, test.sh, .ci/run and the scripts in platforms: brings a machine to
 # where Moka builds, builds it, runs test programs. Needs bash; everything said goes to stderr.
 #
 #   setup_build TARGET...   packages, sources, configuration and build, each only
@@ -20,8 +20,8 @@ fail() {
 
 # ---- packages ----------------------------------------------------------------
 
-# What a build needs: a command, or a header when it ends in .h or .hpp, and
-# Debian's packages of it. XNNPACK's build lists its kernels with Python.
+# What a build needs: a command, a header when it ends in .h or .hpp, or a file
+# when it begins with /, and Debian's packages of it. XNNPACK's build lists its kernels with Python.
 needs='
 cmake          cmake
 ninja          ninja-build
@@ -42,6 +42,17 @@ pydoc3         python3
 needs+='
 clang++        clang libclang-rt-dev
 '
+# For the Android library: Java with JUnit, Kotlin with the coroutines that Debian has, and the headers
+# of Android that it has.
+needs+='
+javac          default-jdk-headless
+/usr/share/java/junit4.jar  junit4
+kotlinc        kotlin
+/usr/share/java/kotlinx-coroutines-core.jar  libkotlinx-coroutines-java
+/usr/share/java/atomicfu.jar  libkotlinx-atomicfu-java
+android/log.h  android-liblog-dev
+android/nativehelper/jni.h  android-libnativehelper-dev
+'
 # For the cross-build and the tests under emulation.
 needs+='
 aarch64-linux-gnu-g++  g++-aarch64-linux-gnu
@@ -57,6 +68,7 @@ is_there() { # COMMAND-OR-HEADER
       done
       return 1
       ;;
+    /*) [[ -e $1 ]] ;;
     *) command -v "$1" >/dev/null ;;
   esac
 }

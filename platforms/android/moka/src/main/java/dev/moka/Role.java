@@ -1,0 +1,8 @@
+package dev.moka;
+
+/** Who wrote a turn. */
+public enum Role {
+  SYSTEM,
+  USER,
+  MODEL
+}

@@ -1,0 +1,4 @@
+package android.os;
+
+/** To compile the sample without Android. */
+public class Bundle {}
