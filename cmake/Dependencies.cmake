@@ -68,6 +68,9 @@ function(moka_third_party_key var flags)
     "${CMAKE_C_COMPILER_ID} ${CMAKE_C_COMPILER_VERSION} ${CMAKE_C_COMPILER_TARGET} ${CMAKE_C_FLAGS}"
     "${CMAKE_CXX_COMPILER_ID} ${CMAKE_CXX_COMPILER_VERSION} ${CMAKE_CXX_COMPILER_TARGET} ${CMAKE_CXX_FLAGS}"
     "${CMAKE_SYSTEM_NAME} ${CMAKE_SYSROOT} ${CMAKE_OSX_ARCHITECTURES} ${CMAKE_OSX_DEPLOYMENT_TARGET}")
+  if(CMAKE_OSX_SYSROOT)  # a phone and its simulator differ in nothing else
+    list(APPEND identity "${CMAKE_OSX_SYSROOT}")
+  endif()
   foreach(name IN LISTS ARGN)
     set(hash "${moka_sources_dir}/${name}")  # a tree of the user's: known by its place
     if(EXISTS "${hash}/.source-sha256")
@@ -99,10 +102,14 @@ function(moka_build_third_party prefix flags)
     message(FATAL_ERROR "python3 is missing; XNNPACK's build needs it.")
   endif()
   set(settings "")
-  foreach(setting IN ITEMS
+  set(target "")
+  if(CMAKE_CROSSCOMPILING AND NOT CMAKE_TOOLCHAIN_FILE)  # as for iOS; else that file says it
+    set(target CMAKE_SYSTEM_NAME CMAKE_SYSTEM_PROCESSOR)
+  endif()
+  foreach(setting IN ITEMS ${target}
       CMAKE_C_COMPILER CMAKE_CXX_COMPILER CMAKE_C_COMPILER_LAUNCHER CMAKE_CXX_COMPILER_LAUNCHER
       CMAKE_MAKE_PROGRAM CMAKE_TOOLCHAIN_FILE CMAKE_SYSROOT
-      CMAKE_OSX_ARCHITECTURES CMAKE_OSX_DEPLOYMENT_TARGET)
+      CMAKE_OSX_SYSROOT CMAKE_OSX_ARCHITECTURES CMAKE_OSX_DEPLOYMENT_TARGET)
     if(${setting})
       list(APPEND settings "-D${setting}=${${setting}}")
     endif()

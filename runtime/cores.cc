@@ -9,6 +9,8 @@
 
 #if defined(__linux__)
 #include <sched.h>
+#elif defined(__APPLE__)
+#include <sys/sysctl.h>
 #endif
 
 namespace moka {
@@ -56,6 +58,13 @@ int fast_cores() {
       return static_cast<int>(std::count_if(speeds.begin(), speeds.end(),
                                             [&](unsigned long speed) { return speed >= least; }));
     }
+  }
+#elif defined(__APPLE__)
+  // Level 0 are the fast cores of Apple's own chips; Intel's have no levels.
+  int count = 0;
+  size_t size = sizeof(count);
+  if (sysctlbyname("hw.perflevel0.logicalcpu", &count, &size, nullptr, 0) == 0 && count > 0) {
+    return count;
   }
 #endif
   return available_cores();

@@ -130,12 +130,16 @@ Result<uint64_t> size_of(int descriptor, const std::string& name) {
   return static_cast<uint64_t>(info.st_size);
 }
 
+// Of one system call: Apple's systems refuse 2 GiB, Linux reads less than was asked for.
+constexpr size_t kPiece = size_t{1} << 30;
+
 // Fills the whole buffer from the file at `offset`.
 Status read_at(int descriptor, uint64_t offset, const std::string& name,
                AlignedBuffer<uint8_t>* buffer) {
   for (size_t done = 0; done < buffer->size();) {
-    const ssize_t count = ::pread(descriptor, buffer->data() + done, buffer->size() - done,
-                                  static_cast<off_t>(offset + done));
+    const ssize_t count =
+        ::pread(descriptor, buffer->data() + done, std::min(buffer->size() - done, kPiece),
+                static_cast<off_t>(offset + done));
     if (count < 0 && errno == EINTR) continue;
     if (count < 0) return system_failure(name, "read", last_error());
     if (count == 0) {

@@ -1,5 +1,6 @@
 // Linformer (spec: baselines): keys and values are projected along time to `rank` rows per head, and
 // queries attend to those. Bidirectional, bounded in length by its projections. A part of Forward.
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <string>

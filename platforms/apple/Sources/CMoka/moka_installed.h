@@ -1,0 +1,7 @@
+// moka.h where the system has it, for the module CMoka.
+#ifndef MOKA_PLATFORMS_APPLE_SOURCES_CMOKA_MOKA_INSTALLED_H_
+#define MOKA_PLATFORMS_APPLE_SOURCES_CMOKA_MOKA_INSTALLED_H_
+
+#include <moka.h>
+
+#endif  // MOKA_PLATFORMS_APPLE_SOURCES_CMOKA_MOKA_INSTALLED_H_
