@@ -50,7 +50,7 @@ javac          default-jdk-headless
 kotlinc        kotlin
 /usr/share/java/kotlinx-coroutines-core.jar  libkotlinx-coroutines-java
 /usr/share/java/atomicfu.jar  libkotlinx-atomicfu-java
-android/log.h  android-liblog-dev
+/usr/include/android/android/log.h  android-liblog-dev
 android/nativehelper/jni.h  android-libnativehelper-dev
 '
 # For the cross-build and the tests under emulation.

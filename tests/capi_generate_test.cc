@@ -32,6 +32,9 @@ struct Writer {
   moka_status run(moka_error* error) {
     return moka_session_generate(session.get(), sampler.get(), &options, &result, error);
   }
+  moka_status check(moka_error* error) {
+    return moka_session_check_generate(session.get(), &options, error);
+  }
 
   Handle<moka_session> session;
   Handle<moka_sampler> sampler;
@@ -197,6 +200,7 @@ TEST_CASE("capi: writing refuses what cannot be") {
   writer.options.stop_tokens = &wrong;
   writer.options.stop_token_count = 1;
   CAPI_FAILS(writer.run(&error), MOKA_OUT_OF_RANGE, "stop_tokens[0] is 260, ids are 0 to 259");
+  CAPI_FAILS(writer.check(&error), MOKA_OUT_OF_RANGE, "stop_tokens[0] is 260, ids are 0 to 259");
   writer.options.stop_tokens = nullptr;
   CAPI_FAILS(writer.run(&error), MOKA_INVALID_ARGUMENT, "stop_tokens is NULL, but has 1 elements");
   writer.options.stop_token_count = 0;
@@ -219,6 +223,10 @@ TEST_CASE("capi: writing refuses what cannot be") {
   writer.result.struct_size = sizeof writer.result;
   CAPI_FAILS(writer.run(&error), MOKA_FAILED_PRECONDITION,
              "nothing was read yet: append a token before writing");
+  CAPI_OK(writer.check(&error));
+  writer.options.max_tokens = 0;
+  CAPI_FAILS(writer.check(&error), MOKA_INVALID_ARGUMENT, "max_tokens is 0, must be at least 1");
+  CHECK(moka_session_check_generate(nullptr, nullptr, nullptr) == MOKA_INVALID_ARGUMENT);
   CHECK(moka_session_generate(nullptr, writer.sampler.get(), nullptr, nullptr, nullptr) ==
         MOKA_INVALID_ARGUMENT);
   CHECK(moka_session_generate(writer.session.get(), nullptr, nullptr, nullptr, nullptr) ==
@@ -229,6 +237,8 @@ TEST_CASE("capi: writing refuses what cannot be") {
   CAPI_FAILS_WITH(
       moka_session_generate(session.get(), writer.sampler.get(), nullptr, nullptr, &error),
       MOKA_UNSUPPORTED, "only language models with a tokenizer write");
+  CAPI_FAILS_WITH(moka_session_check_generate(session.get(), nullptr, &error), MOKA_UNSUPPORTED,
+                  "only language models with a tokenizer write");
 }
 
 }  // namespace moka::test

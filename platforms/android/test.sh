@@ -8,7 +8,7 @@ source "$(dirname "${BASH_SOURCE[0]}")/../../cmake/setup.sh"
 
 setup_packages javac /usr/share/java/junit4.jar kotlinc \
   /usr/share/java/kotlinx-coroutines-core.jar /usr/share/java/atomicfu.jar clang++ aarch64-linux-gnu-g++ \
-  android/log.h android/nativehelper/jni.h
+  /usr/include/android/android/log.h android/nativehelper/jni.h
 setup_build moka_cli
 android=$PWD/platforms/android
 build=$PWD/build/android

@@ -146,6 +146,18 @@ void moka_generate_options_init(moka_generate_options* options, uint32_t struct_
   init_struct(default_generate(), options, struct_size);
 }
 
+moka_status moka_session_check_generate(const moka_session* session,
+                                        const moka_generate_options* options, moka_error* error) {
+  return border(error, [&]() -> Status {
+    MOKA_RETURN_IF_ERROR(need(session, "session"));
+    const moka::Model& model = session->session.model();
+    MOKA_RETURN_IF_ERROR(check_writes(model));
+    moka::GenerateOptions how;
+    MOKA_RETURN_IF_ERROR(read_generate(options, &how));
+    return check_generate(how, model.info().vocab_size);
+  });
+}
+
 moka_status moka_session_generate(moka_session* session, moka_sampler* sampler,
                                   const moka_generate_options* options,
                                   moka_generate_result* result, moka_error* error) {

@@ -82,6 +82,16 @@ jint step(JNIEnv* env, jclass, jlong session, jlong sampler) {
   return token;
 }
 
+void check_generate(JNIEnv* env, jclass, jlong session, jlongArray numbers, jintArray stop_tokens,
+                    ByteArrays stop_texts, jintArray lookup_tokens) {
+  guarded(env, [&] {
+    const Writing options(env, numbers, stop_tokens, stop_texts, lookup_tokens, nullptr);
+    moka_error error;
+    failed(env, moka_session_check_generate(at<moka_session>(session), options.get(), &error),
+           error);
+  });
+}
+
 // End, tokens, drafted, accepted.
 jlongArray generate(JNIEnv* env, jclass, jlong session, jlong sampler, jlongArray numbers,
                     jintArray stop_tokens, ByteArrays stop_texts, jintArray lookup_tokens,
@@ -192,6 +202,7 @@ void add_session_methods(Methods* methods) {
                                       method("sessionAppendMemory", append_memory),
                                       method("sessionLogits", logits),
                                       method("sessionStep", step),
+                                      method("sessionCheckGenerate", check_generate),
                                       method("sessionGenerate", generate),
                                       method("sessionPosition", position),
                                       method("sessionMemoryPosition", memory_position),

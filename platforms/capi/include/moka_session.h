@@ -159,6 +159,12 @@ MOKA_API moka_status moka_session_generate(moka_session* session, moka_sampler* 
                                            const moka_generate_options* options,
                                            moka_generate_result* result, moka_error* error);
 
+// What moka_session_generate would say of the model and of these options, without doing anything: for
+// callers who read a prompt first, and want none of it read when the writing cannot begin.
+MOKA_API moka_status moka_session_check_generate(const moka_session* session,
+                                                 const moka_generate_options* options,
+                                                 moka_error* error);
+
 MOKA_API uint64_t moka_session_position(const moka_session* session);  // tokens read; 0 for NULL
 MOKA_API uint64_t moka_session_memory_position(const moka_session* session);
 

@@ -290,6 +290,7 @@ _CHECKED: Dict[str, List[Any]] = {
     "session_append_memory": [Handle, _sequence],
     "session_logits": [Handle, POINTER(FloatPointer), _size_out],
     "session_step": [Handle, Handle, POINTER(Token)],
+    "session_check_generate": [Handle, _generate],
     "session_generate": [Handle, Handle, _generate, POINTER(GenerateResult)],
     "session_save": [Handle, *_bytes_out],
     "session_restore": [Handle, *_text],

@@ -211,6 +211,8 @@ class Session(Closing):
 
             def work(run: Run, session: int) -> Ended:
                 if steps is not None and steps.token_count:
+                    # Of a reply that cannot begin the prompt is not read.
+                    call("session_check_generate", session, ctypes.byref(options))
                     _append(session, steps)
                     with draws._handle.use() as pointer:
                         call("sampler_accept", pointer, steps.tokens, steps.token_count)

@@ -113,9 +113,13 @@ class Streaming(ModelCase):
         self.assertIsNone(reply.end)
         with self.raises(moka.InvalidArgumentError, "max_tokens is -1"):
             session.reply(PROMPT, max_tokens=-1)
+        with self.raises(moka.OutOfRangeError, "stop_tokens"):
+            next(session.reply(PROMPT, stop=[99999]))
+        self.assertEqual(session.position, 0)  # no prompt was read
         with moka.load(LISTOPS) as other, other.session() as of_other:
             with self.raises(moka.UnsupportedError, "only language models"):
                 next(of_other.reply([3, 4]))
+            self.assertEqual(of_other.position, 0)
 
     def test_cancel_from_another_thread(self):
         session = self.session()

@@ -109,11 +109,6 @@ public actor Session {
   private func write(_ prompt: Input?, _ options: ReplyOptions, _ writer: Writer) throws {
     lastReply = nil
     let handle = try opened()
-    guard model.info.output == .language, model.info.hasTokenizer else {  // before the prompt is read
-      throw MokaError(
-        .unsupported,
-        "the model is a \(model.info.architecture); only language models with a tokenizer write")
-    }
     let prompt = try prompt.map { try steps(of: $0) }
     let sampling = (options.sampling ?? Sampling()).seeded()
     let sampler = try sampling.native(model) { raw in
@@ -132,6 +127,9 @@ public actor Session {
     try options.native(prompt?.tokens ?? [], writer) { raw in
       try run(writer.call, handle) { error in
         if let prompt {
+          // Of a reply that cannot begin the prompt is not read.
+          let fine = moka_session_check_generate(handle.pointer, raw, error)
+          guard fine == succeeded else { return fine }
           let read = prompt.append(to: handle.pointer, error)
           guard read == succeeded else { return read }
           let heard = moka_sampler_accept(

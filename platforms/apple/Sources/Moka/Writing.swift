@@ -106,9 +106,6 @@ public struct ReplyOptions: Sendable, Hashable {
     _ before: [Token], _ writer: Writer,
     _ body: (UnsafePointer<moka_generate_options>) throws -> Value
   ) throws -> Value {
-    guard maxTokens > 0 else {
-      throw MokaError(.invalidArgument, "maxTokens is \(maxTokens), must be at least 1")
-    }
     var raw = moka_generate_options()
     moka_generate_options_init(&raw, UInt32(MemoryLayout<moka_generate_options>.size))
     raw.max_tokens = try checked("maxTokens", maxTokens)

@@ -105,10 +105,10 @@ final class ReplyTests: XCTestCase {
       let options = ReplyOptions(sampling: Sampling(temperature: -1))
       _ = try await all(session.reply(prompt, options: options))
     }
-    await assertFails(.invalidArgument, "maxTokens is 0, must be at least 1") {
+    await assertFails(.invalidArgument, "max_tokens is 0, must be at least 1") {
       _ = try await all(session.reply(prompt, options: ReplyOptions(maxTokens: 0)))
     }
-    await assertFails(.invalidArgument, "maxTokens is -1, must be at least 1") {
+    await assertFails(.invalidArgument, "maxTokens is -1, must be 0 to") {
       _ = try await all(session.reply(prompt, options: ReplyOptions(maxTokens: -1)))
     }
     await assertFails(.invalidArgument, "maxTime is -1") {

@@ -85,6 +85,17 @@ public final class SessionTest {
   }
 
   @Test
+  public void aReplyThatCannotBeginReadsNoPrompt() {
+    try (Session session = session()) {
+      thrown(
+          MokaException.OutOfRange.class,
+          "stop_tokens[0] is 99999",
+          () -> session.reply("Once", of(4).stopTokens(99999), seeded(), piece -> true));
+      assertEquals(0, session.position());
+    }
+  }
+
+  @Test
   public void aReplyIsWhatTheCommandWrites() {
     String expected =
         Testing.text(

@@ -118,6 +118,9 @@ final class Native {
 
   static native int sessionStep(long session, long sampler);
 
+  static native void sessionCheckGenerate(
+      long session, long[] numbers, int[] stopTokens, byte[][] stopTexts, int[] lookupTokens);
+
   static native long[] sessionGenerate(
       long session,
       long sampler,

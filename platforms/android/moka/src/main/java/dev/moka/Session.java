@@ -162,6 +162,13 @@ public final class Session implements AutoCloseable {
       try (Sampler sampler = model.keptSampler(packed)) {
         if (prompt != null) {
           int[] tokens = steps(session, Input.text(prompt));
+          // Of a reply that cannot begin the prompt is not read.
+          Native.sessionCheckGenerate(
+              session,
+              options.numbers(),
+              options.stopTokens(),
+              options.stopTexts(),
+              options.lookupTokens());
           Native.sessionAppend(session, tokens, null);
           sampler.accept(tokens);
         }
