@@ -6,9 +6,13 @@ set(MOKA_SANITIZE "" CACHE STRING "Sanitizers for Moka's code, as in 'address,un
 
 function(moka_compile_options target)
   target_compile_features(${target} PUBLIC cxx_std_17)
+  set(independent ON)
+  if(EMSCRIPTEN)  # a module is linked as a whole, and would pay for nothing
+    set(independent OFF)
+  endif()
   set_target_properties(${target} PROPERTIES
     CXX_EXTENSIONS OFF
-    POSITION_INDEPENDENT_CODE ON
+    POSITION_INDEPENDENT_CODE ${independent}
     # What a shared library made from these objects exports is said by the C API,
     # not by what happens to be there.
     CXX_VISIBILITY_PRESET hidden

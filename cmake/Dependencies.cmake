@@ -59,9 +59,14 @@ endfunction()
 
 # ---- compiled libraries -----------------------------------------------------
 
+set(moka_third_party_recipe "${PROJECT_SOURCE_DIR}/cmake/third_party")
+if(EMSCRIPTEN)
+  string(APPEND moka_third_party_recipe "/wasm")
+endif()
+
 # Sets <var> to a name made from everything that decides what the build gives.
 function(moka_third_party_key var flags)
-  file(SHA256 "${PROJECT_SOURCE_DIR}/cmake/third_party/CMakeLists.txt" recipe)
+  file(SHA256 "${moka_third_party_recipe}/CMakeLists.txt" recipe)
   execute_process(COMMAND "${CMAKE_C_COMPILER}" -dumpmachine
     OUTPUT_VARIABLE machine OUTPUT_STRIP_TRAILING_WHITESPACE ERROR_QUIET)
   set(identity "${recipe}" "${machine}" "${flags}"
@@ -85,7 +90,7 @@ function(moka_third_party_key var flags)
   set(${var} "${key}" PARENT_SCOPE)
 endfunction()
 
-# Builds cmake/third_party with <flags> and installs it to <prefix>.
+# Builds that project with <flags> and installs it to <prefix>.
 function(moka_build_third_party prefix flags)
   # Configurations may run side by side: one builds, the others wait for it.
   file(LOCK "${prefix}.lock" GUARD FUNCTION TIMEOUT 3600 RESULT_VARIABLE locked)
@@ -124,7 +129,7 @@ function(moka_build_third_party prefix flags)
   set(log "${prefix}.log")
   set(quietly OUTPUT_FILE "${log}" ERROR_FILE "${log}" RESULT_VARIABLE status)
   execute_process(${quietly} COMMAND "${CMAKE_COMMAND}"
-    -S "${PROJECT_SOURCE_DIR}/cmake/third_party" -B "${build}" -G "${CMAKE_GENERATOR}"
+    -S "${moka_third_party_recipe}" -B "${build}" -G "${CMAKE_GENERATOR}"
     ${settings} --no-warn-unused-cli -DCMAKE_BUILD_TYPE=Release
     "-DCMAKE_C_FLAGS=${CMAKE_C_FLAGS} ${flags}" "-DCMAKE_CXX_FLAGS=${CMAKE_CXX_FLAGS} ${flags}"
     "-DMOKA_SOURCES=${moka_sources_dir}" "-DPython_EXECUTABLE=${MOKA_PYTHON3}"

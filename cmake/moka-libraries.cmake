@@ -6,7 +6,11 @@ include(CMakeFindDependencyMacro)
 find_dependency(Threads)
 
 function(moka_declare_libraries archives headers)
-  foreach(library IN ITEMS cpuinfo pthreadpool microkernels-prod XNNPACK utf8proc)
+  set(libraries pthreadpool microkernels-prod XNNPACK utf8proc)
+  if(NOT EMSCRIPTEN)  # there are no CPUs to tell apart
+    list(APPEND libraries cpuinfo)
+  endif()
+  foreach(library IN LISTS libraries)
     add_library(moka_dep::${library} STATIC IMPORTED GLOBAL)
     set_target_properties(moka_dep::${library} PROPERTIES
       IMPORTED_LOCATION
@@ -14,9 +18,12 @@ function(moka_declare_libraries archives headers)
       INTERFACE_INCLUDE_DIRECTORIES "${headers}")
   endforeach()
   target_link_libraries(moka_dep::pthreadpool INTERFACE Threads::Threads)
-  target_link_libraries(moka_dep::cpuinfo INTERFACE Threads::Threads)
   target_link_libraries(moka_dep::XNNPACK INTERFACE
-    moka_dep::microkernels-prod moka_dep::pthreadpool moka_dep::cpuinfo)
+    moka_dep::microkernels-prod moka_dep::pthreadpool)
+  if(TARGET moka_dep::cpuinfo)
+    target_link_libraries(moka_dep::cpuinfo INTERFACE Threads::Threads)
+    target_link_libraries(moka_dep::XNNPACK INTERFACE moka_dep::cpuinfo)
+  endif()
   if(UNIX)
     target_link_libraries(moka_dep::XNNPACK INTERFACE m)
   endif()

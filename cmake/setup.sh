@@ -53,6 +53,12 @@ kotlinc        kotlin
 /usr/include/android/android/log.h  android-liblog-dev
 android/nativehelper/jni.h  android-libnativehelper-dev
 '
+# For WebAssembly: Node and a browser; platforms/web/toolchain.sh brings Emscripten.
+needs+='
+node           nodejs
+npm            npm
+chromium       chromium
+'
 # For the cross-build and the tests under emulation.
 needs+='
 aarch64-linux-gnu-g++  g++-aarch64-linux-gnu

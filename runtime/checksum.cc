@@ -6,6 +6,9 @@
 #ifndef XXH_INLINE_ALL
 #define XXH_INLINE_ALL
 #endif
+#if defined(__EMSCRIPTEN__)
+#define XXH_HAS_INCLUDE(x) 0  // for Arm's vectors on WebAssembly, which not every Emscripten has
+#endif
 #include <xxhash.h>
 
 namespace moka {

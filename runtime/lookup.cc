@@ -74,10 +74,10 @@ void Lookup::push(TokenId token) {
     const uint32_t length = options_.shortest + static_cast<uint32_t>(i);
     if (size_ + 1 < length) break;
     uint32_t& latest = indices_[i].latest[hash(length, token, count_)];
-    indices_[i].earlier[count_ & mask_] = latest;
+    indices_[i].earlier[slot(count_)] = latest;
     latest = place;
   }
-  text_[count_ & mask_] = token;
+  text_[slot(count_)] = token;
   ++count_;
   size_ = std::min<uint64_t>(size_ + 1, options_.history);
 }
@@ -100,7 +100,7 @@ bool Lookup::find(uint32_t length, TokenId next, uint64_t* follows) const {
       return true;
     }
     nearer = back;
-    place = index.earlier[end & mask_];
+    place = index.earlier[slot(end)];
   }
   return false;
 }

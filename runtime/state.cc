@@ -276,8 +276,9 @@ LayerStateBytes layer_state_bytes(const MixerPlan& mixer, size_t width) {
 std::vector<uint8_t> save_state(const Plan& plan, const float* state, const SoftmaxCache* cache,
                                 const SessionRecord& record) {
   const StateCounts counts = serialised_counts(plan, record.position, record.memory);
-  std::vector<uint8_t> bytes(kHeaderBytes + 4 * (record.logits.size() + counts.float_count) +
-                             2 * counts.half_count + kChecksumBytes);
+  const uint64_t size = kHeaderBytes + 4 * (record.logits.size() + counts.float_count) +
+                        2 * counts.half_count + kChecksumBytes;
+  std::vector<uint8_t> bytes(static_cast<size_t>(size));  // the state is in memory, too
   StateWriter writer = {bytes.data()};
   uint8_t*& at = writer.at;
   std::memcpy(at, kMagic, sizeof(kMagic));

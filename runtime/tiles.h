@@ -30,10 +30,17 @@ constexpr size_t kTileGroup = 4;   // inputs that lie together
 constexpr size_t kTileBlock = 32;  // inputs that share a code, int4
 
 constexpr size_t tile_count(size_t outputs) { return (outputs + kTileOutputs - 1) / kTileOutputs; }
-constexpr size_t tile_blocks(size_t inputs) { return (inputs + kTileBlock - 1) / kTileBlock; }
+// Size: size_t, or uint64_t of what a file says.
+template <class Size>
+constexpr Size tile_blocks(Size inputs) {
+  static_assert(sizeof(Size) >= sizeof(size_t), "sums of small types overflow");
+  return (inputs + kTileBlock - 1) / kTileBlock;
+}
 
 // Inputs of a row with what fills up the last group or block.
-constexpr size_t tile_inputs(DType dtype, size_t inputs) {
+template <class Size>
+constexpr Size tile_inputs(DType dtype, Size inputs) {
+  static_assert(sizeof(Size) >= sizeof(size_t), "sums of small types overflow");
   return dtype == DType::kI4 ? tile_blocks(inputs) * kTileBlock
                              : (inputs + kTileGroup - 1) / kTileGroup * kTileGroup;
 }

@@ -81,8 +81,8 @@ TestCheckpoint small_checkpoint(uint32_t width, uint32_t hidden) {
                        {"max_position_embeddings", 64}};
   uint32_t seed = 1;
   const auto add = [&](const std::string& name, const std::vector<uint64_t>& shape, float scale) {
-    uint64_t count = 1;
-    for (const uint64_t extent : shape) count *= extent;
+    size_t count = 1;
+    for (const uint64_t extent : shape) count *= static_cast<size_t>(extent);
     checkpoint.tensors[name] = raw_f32(shape, test_numbers(count, scale, seed++));
   };
   add("embed.weight", {260, width}, 0.5f);

@@ -13,7 +13,7 @@ std::vector<float> numbers_of(Checkpoint& checkpoint, const std::string& name) {
   const auto found = std::find_if(tensors.begin(), tensors.end(),
                                   [&](const SourceTensor& t) { return t.name == name; });
   REQUIRE_MESSAGE(found != tensors.end(), "no tensor " << name);
-  std::vector<float> values(found->elements);
+  std::vector<float> values(static_cast<size_t>(found->elements));
   const Status status = checkpoint.read(static_cast<size_t>(found - tensors.begin()), 0,
                                         values.size(), values.data());
   CAPTURE(status.message());

@@ -27,6 +27,14 @@ std::vector<const Kernels*> tables_here() {
   return tables;
 }
 
+std::vector<int> thread_counts() {
+#if defined(__EMSCRIPTEN__) && !defined(__EMSCRIPTEN_PTHREADS__)
+  return {1};
+#else
+  return {1, 2};
+#endif
+}
+
 // The ways to cut `total` tokens: whole; chunks of 1, 3, 8, 16 and the case's own; a prefix, then
 // single steps. A negative entry means: save and restore the state before this piece.
 std::vector<std::vector<int>> cuts(const Case& c, size_t total) {
@@ -348,7 +356,7 @@ void run_case(const Case& c) {
       continue;
     }
     if (whole_model) {
-      for (const int threads : {1, 2}) {
+      for (const int threads : thread_counts()) {
         for (const uint32_t chunk : {1u, 3u, 8u, 64u}) run_whole(c, *kernels, threads, chunk);
       }
       if (ahead || c.kind == "retrieval") continue;
@@ -367,7 +375,7 @@ void run_case(const Case& c) {
       } else if (c.kind == "rglru" || c.kind == "conv1d") {
         run_front_case(c, *kernels, way);
       } else {
-        for (const int threads : {1, 2}) {
+        for (const int threads : thread_counts()) {
           if (whole_model) {
             run_streamed(c, *kernels, threads, way);
           } else if (ahead) {

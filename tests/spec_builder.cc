@@ -267,7 +267,7 @@ TensorIndex add_random_tensor(TestModel* model, const std::string& name, DType d
       data[i] = static_cast<uint8_t>(value);
     }
   } else {
-    const uint64_t item = tensor.size / tensor.elements();
+    const auto item = static_cast<size_t>(tensor.size / tensor.elements());
     for (uint64_t i = 0; i < tensor.elements(); ++i) {
       const float value = centre + spread * next_uniform(random_state);
       const uint16_t narrow = dtype == DType::kF16 ? cut_to_f16(value) : cut_to_bf16(value);

@@ -28,7 +28,7 @@ Matrix make_matrix(DType dtype, uint32_t rows, uint32_t columns, uint64_t seed) 
   Random random(seed);
   Matrix m;
   const bool i4 = dtype == DType::kI4;
-  const size_t blocks = tile_blocks(columns);
+  const size_t blocks = tile_blocks(size_t{columns});
   m.q.resize(size_t{rows} * columns);
   for (size_t i = 0; i < rows * blocks; ++i) {
     const int zero = kMinZero + static_cast<int>(random.below(kMaxZero - kMinZero + 1));

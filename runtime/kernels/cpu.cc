@@ -1,5 +1,7 @@
 // What this CPU can run. The only user of cpuinfo.
+#if !defined(__wasm__)
 #include <cpuinfo.h>
+#endif
 
 #include "runtime/kernels/kernels.h"
 
@@ -27,6 +29,12 @@ bool may_use_tiles() { return false; }
 
 uint32_t cpu_features() {
   uint32_t features = 0;
+#if defined(__wasm__)
+#if defined(__wasm_simd128__)
+  features |= kCpuWasmSimd;  // this module runs, so the engine has it
+#endif
+  return features;
+#else
   if (!cpuinfo_initialize()) return features;
 #if defined(__x86_64__) || defined(_M_X64)
   if (cpuinfo_has_x86_avx2() && cpuinfo_has_x86_fma3() && cpuinfo_has_x86_f16c()) {
@@ -46,6 +54,7 @@ uint32_t cpu_features() {
   if (cpuinfo_has_arm_neon_dot()) features |= kCpuNeonDot;
 #endif
   return features;
+#endif
 }
 
 }  // namespace moka

@@ -7,7 +7,7 @@
 // w is an integer in int4 too, with one scale per row: (nibble - zero) * multiplier, of the block. So
 // sums are exact, and what follows is one rounding after another in a fixed order: a row's outputs are
 // the same bits in any batch, with any number of threads and from every table here whose multiply-add
-// rounds once, which all but the scalar one do.
+// rounds once, which all do but the scalar one and that of WebAssembly, which agree with each other.
 //
 // Contracts: as in kernels.h. One generic body (dense-inl.h); a file per instruction set defines the
 // dot product of 16 outputs by 4 inputs.
@@ -54,7 +54,8 @@ struct DenseArgs {
 };
 
 struct DenseKernels {
-  const char* name;    // "scalar", "avx2", "avx_vnni", "avx512_vnni", "amx", "neon", "neon_dot"
+  const char* name;    // "scalar", "avx2", "avx_vnni", "avx512_vnni", "amx", "neon", "neon_dot",
+                       // "wasm"
   const char* family;  // the kernel table that it goes with
   uint32_t needs;      // CpuFeature bits
 

@@ -15,6 +15,7 @@ const DenseKernels* dense_avx512_vnni();
 const DenseKernels* dense_amx();
 const DenseKernels* dense_neon();
 const DenseKernels* dense_neon_dot();
+const DenseKernels* dense_wasm();
 
 }  // namespace moka
 

@@ -7,12 +7,12 @@ namespace moka {
 namespace {
 
 struct DenseTables {
-  const DenseKernels* list[7] = {};
+  const DenseKernels* list[8] = {};
   size_t count = 0;
   DenseTables() {
     for (const DenseKernels* table :
          {dense_amx(), dense_avx512_vnni(), dense_avx_vnni(), dense_avx2(), dense_neon_dot(),
-          dense_neon(), dense_scalar()}) {
+          dense_neon(), dense_wasm(), dense_scalar()}) {
       if (table != nullptr) list[count++] = table;
     }
   }

@@ -38,6 +38,7 @@ const Kernels* kernels_scalar();
 const Kernels* kernels_avx2();
 const Kernels* kernels_avx512();
 const Kernels* kernels_neon();
+const Kernels* kernels_wasm();
 
 }  // namespace moka
 

@@ -169,7 +169,7 @@ struct RotateArgs {
 };
 
 struct Kernels {
-  const char* name;  // "scalar", "avx2", "avx512", "neon"
+  const char* name;  // "scalar", "avx2", "avx512", "neon", "wasm"
   uint32_t needs;    // CpuFeature bits
 
   void (*gemm)(const GemmArgs& args);
@@ -226,8 +226,9 @@ enum CpuFeature : uint32_t {
   kCpuNeon = 1u << 2,     // AArch64 Advanced SIMD
   kCpuAvxVnni = 1u << 3,
   kCpuAvx512Vnni = 1u << 4,
-  kCpuAmxInt8 = 1u << 5,  // and the system lets this process use it
-  kCpuNeonDot = 1u << 6,  // SDOT, UDOT
+  kCpuAmxInt8 = 1u << 5,   // and the system lets this process use it
+  kCpuNeonDot = 1u << 6,   // SDOT, UDOT
+  kCpuWasmSimd = 1u << 7,  // SIMD128: an engine without it refuses the whole module
 };
 
 uint32_t cpu_features();

@@ -9,14 +9,14 @@
 namespace moka {
 namespace {
 
-constexpr const char* kNames[] = {"avx512", "avx2", "neon", "scalar"};
+constexpr const char* kNames[] = {"avx512", "avx2", "neon", "wasm", "scalar"};
 
 struct Tables {
-  const Kernels* list[4] = {};
+  const Kernels* list[5] = {};
   size_t count = 0;
   Tables() {
     for (const Kernels* table :
-         {kernels_avx512(), kernels_avx2(), kernels_neon(), kernels_scalar()}) {
+         {kernels_avx512(), kernels_avx2(), kernels_neon(), kernels_wasm(), kernels_scalar()}) {
       if (table != nullptr) list[count++] = table;
     }
   }

@@ -126,7 +126,7 @@ typedef struct moka_open_options {
   // 1: read the whole file and compare it with its checksums before it is used, MOKA_CORRUPT.
   // 0, the default: check the header alone, which takes no time.
   int32_t check_data;
-  // Kernels: "scalar", "avx2", "avx512" or "neon"; MOKA_UNSUPPORTED where the CPU has not got them.
+  // Kernels: "scalar", "avx2", "avx512", "neon" or "wasm"; MOKA_UNSUPPORTED where they do not run.
   // NULL, the default: what the environment variable MOKA_ISA names, else the best of this CPU.
   const char* kernels;
   moka_progress_fn progress;  // of check_data; may be NULL

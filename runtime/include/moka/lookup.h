@@ -73,7 +73,8 @@ class Lookup {
   };
 
   Lookup() = default;
-  TokenId at(uint64_t place) const { return text_[place & mask_]; }
+  size_t slot(uint64_t place) const { return static_cast<size_t>(place & mask_); }
+  TokenId at(uint64_t place) const { return text_[slot(place)]; }
   uint32_t hash(uint32_t length, TokenId last, uint64_t end) const;
   bool find(uint32_t length, TokenId next, uint64_t* follows) const;
   void compare(TokenId token);

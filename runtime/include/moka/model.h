@@ -52,7 +52,7 @@ struct OpenOptions {
   ExecutorOptions executor;  // of the model's default Executor
   ModelLimits limits;
   const char* isa =
-      nullptr;  // "scalar", "avx2", "avx512", "neon"; null: MOKA_ISA, else the best here
+      nullptr;  // "scalar", "avx2", "avx512", "neon", "wasm"; null: MOKA_ISA, else the best here
   // Reads all of the file and compares it with its checksums before anything of it is used: kCorrupt.
   // Without it only the header is checked, and opening does not wait for the disk.
   bool check_data = false;
