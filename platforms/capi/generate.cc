@@ -76,13 +76,6 @@ class Report {
   bool good_ = false;
 };
 
-Status check_writing(const GenerateOptions& options, const Session& session) {
-  MOKA_RETURN_IF_ERROR(check_generate(options, session.model().info().vocab_size));
-  if (session.position() != 0) return Status();
-  return Status(StatusCode::kFailedPrecondition,
-                "nothing was read yet: append a token before writing");
-}
-
 Status check_writes(const Model& model) {
   if (model.info().output == OutputKind::kLanguage && model.has_tokenizer()) return Status();
   return Status(StatusCode::kUnsupported, "the model is a " + model.info().architecture +
@@ -128,6 +121,18 @@ Status read_generate(const moka_generate_options* given, GenerateOptions* option
   return Status();
 }
 
+namespace {
+
+// What can be said before anything is read: the model writes, and the options are right.
+Status read_writing(const Model& model, const moka_generate_options* given,
+                    GenerateOptions* options) {
+  MOKA_RETURN_IF_ERROR(check_writes(model));
+  MOKA_RETURN_IF_ERROR(read_generate(given, options));
+  return check_generate(*options, model.info().vocab_size);
+}
+
+}  // namespace
+
 static_assert(MOKA_END_NONE == static_cast<int>(TurnEnd::kGiven));
 static_assert(MOKA_END_STOP_TOKEN == static_cast<int>(TurnEnd::kStopToken));
 static_assert(MOKA_END_STOP_TEXT == static_cast<int>(TurnEnd::kStopText));
@@ -150,11 +155,8 @@ moka_status moka_session_check_generate(const moka_session* session,
                                         const moka_generate_options* options, moka_error* error) {
   return border(error, [&]() -> Status {
     MOKA_RETURN_IF_ERROR(need(session, "session"));
-    const moka::Model& model = session->session.model();
-    MOKA_RETURN_IF_ERROR(check_writes(model));
     moka::GenerateOptions how;
-    MOKA_RETURN_IF_ERROR(read_generate(options, &how));
-    return check_generate(how, model.info().vocab_size);
+    return read_writing(session->session.model(), options, &how);
   });
 }
 
@@ -166,10 +168,12 @@ moka_status moka_session_generate(moka_session* session, moka_sampler* sampler,
     MOKA_RETURN_IF_ERROR(report.check());
     MOKA_RETURN_IF_ERROR(need(session, "session"));
     MOKA_RETURN_IF_ERROR(need(sampler, "sampler"));
-    MOKA_RETURN_IF_ERROR(check_writes(session->session.model()));
     moka::GenerateOptions how;
-    MOKA_RETURN_IF_ERROR(read_generate(options, &how));
-    MOKA_RETURN_IF_ERROR(check_writing(how, session->session));
+    MOKA_RETURN_IF_ERROR(read_writing(session->session.model(), options, &how));
+    if (session->session.position() == 0) {
+      return Status(moka::StatusCode::kFailedPrecondition,
+                    "nothing was read yet: append a token before writing");
+    }
     return SessionWriting(&session->session, &sampler->sampler, how, &report.written).run();
   });
 }
