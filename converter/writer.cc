@@ -64,7 +64,7 @@ class DataWriter {
   // The section begins at `start` in the file.
   DataWriter(Output* output, uint64_t start, uint64_t total, const Progress& progress)
       : output_(output), start_(start), total_(total), progress_(progress) {
-    buffer_.reserve(kPiece);
+    buffer_.reserve(static_cast<size_t>(std::min<uint64_t>(kPiece, total)));
   }
 
   Status write(const void* data, size_t size) {

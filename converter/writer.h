@@ -67,7 +67,8 @@ Result<ModelBytes> write_model_to_memory(const ModelSpec& spec, const TensorSour
 
 // Rewrites the header of an existing file with another description and test vector, and copies its
 // data, which is verified on the way. The file is replaced as a whole or not at all; its
-// fingerprint changes, unless states in it (prefix snapshots) need the one that they were made with. Errors as load_model_file, verify_data and write_model.
+// fingerprint changes, unless states in it (prefix snapshots) need the one that they were made
+// with. Errors as load_model_file, verify_data and write_model.
 Status replace_header(const std::string& path, const Metadata& metadata,
                       const std::optional<TestVector>& test_vector);
 

@@ -32,9 +32,8 @@ uint64_t read_everything(const moka::LoadedModel& model) {
   return sum;
 }
 
-void load(moka::Span<const uint8_t> bytes) {
-  const moka::ModelBytes aligned(bytes);
-  const moka::Result<moka::LoadedModel> model = moka::load_model(aligned.bytes(), "fuzz");
+void load(const moka::ModelBytes& file) {
+  const moka::Result<moka::LoadedModel> model = moka::load_model(file.bytes(), "fuzz");
   if (!model.ok()) return;
   const moka::Status verified = moka::verify_data(model.value(), "fuzz");
   const moka::Status filled = moka::verify_tiles(model.value(), "fuzz");
@@ -50,8 +49,8 @@ void load(moka::Span<const uint8_t> bytes) {
   if (!again.ok() || !moka::load_model(again.value().bytes(), "fuzz").ok()) std::abort();
 }
 
-const std::vector<moka::ModelBytes>& good_models() {
-  static const std::vector<moka::ModelBytes> models = [] {
+std::vector<moka::ModelBytes>& good_models() {
+  static std::vector<moka::ModelBytes> models = [] {
     std::vector<moka::ModelBytes> result;
     for (int which = 0; which < moka::test::kFormatModels; ++which) {
       const moka::test::TestModel model = moka::test::make_format_model(which);
@@ -62,11 +61,12 @@ const std::vector<moka::ModelBytes>& good_models() {
   return models;
 }
 
-void load_changed(const moka::ModelBytes& good, const uint8_t* data, size_t size) {
-  moka::ModelBytes file(good.bytes());
+// The file is as it was when this ends: a copy of its data each time would be most of the work.
+void load_changed(moka::ModelBytes& file, const uint8_t* data, size_t size) {
   uint32_t prefix = 0;
   std::memcpy(&prefix, file.data(), sizeof prefix);
   const size_t header = size_t{4} + prefix;
+  const std::vector<uint8_t> good(file.data(), file.data() + header + sizeof(uint64_t));
   for (; size >= 5; data += 5, size -= 5) {
     const size_t place = 4 + (data[0] | data[1] << 8 | data[2] << 16) % (header - 8);
     // One byte, or a word that is small, large or negative.
@@ -77,7 +77,8 @@ void load_changed(const moka::ModelBytes& good, const uint8_t* data, size_t size
   }
   const uint64_t checksum = moka::xxh3_64(file.data(), header);
   std::memcpy(file.data() + header, &checksum, sizeof checksum);
-  load(file.bytes());
+  load(file);
+  std::memcpy(file.data(), good.data(), good.size());
 }
 
 }  // namespace
@@ -85,9 +86,9 @@ void load_changed(const moka::ModelBytes& good, const uint8_t* data, size_t size
 void moka::fuzz::loader_fuzz(const uint8_t* data, size_t size) {
   if (size == 0) return;
   if (data[0] < 128) {
-    load({data + 1, size - 1});
+    load(moka::ModelBytes({data + 1, size - 1}));
   } else {
-    const std::vector<moka::ModelBytes>& models = good_models();
+    std::vector<moka::ModelBytes>& models = good_models();
     load_changed(models[data[0] % models.size()], data + 1, size - 1);
   }
 }
