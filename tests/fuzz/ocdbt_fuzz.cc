@@ -85,7 +85,8 @@ void write(const std::string& path, const std::string& bytes) {
 
 const std::string& folder() {
   static const std::string kFolder = [] {
-    std::string name = "/tmp/moka-fuzz-XXXXXX";
+    const char* const base = std::getenv("TMPDIR");
+    std::string name = std::string(base != nullptr ? base : "/tmp") + "/moka-fuzz-XXXXXX";
     if (mkdtemp(name.data()) == nullptr || mkdir((name + "/d").c_str(), 0700) != 0) std::abort();
     return name;
   }();

@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
-# Builds the fuzz targets and runs them all, one after the other.
+# Builds the fuzz targets and runs them, as many at a time as there are processors.
 #
-#   tests/fuzz/run.sh [--seconds N | --runs N] [--only NAME,...] [--corpus DIR] [--build DIR]
+#   tests/fuzz/run.sh [--seconds N | --runs N] [--only NAME,...] [--jobs N] [--corpus DIR] [--build DIR]
 #
-# --seconds is the time of all targets together (60), --runs the executions of each. Inputs that reach
+# --seconds is the time of each target (60), --runs its executions instead, --jobs how many run at a
+# time, --build the folder of a build with the preset "fuzz". Inputs that reach
 # something new are kept in DIR/NAME (build/fuzz-corpus) for the next time; it begins with the seeds of
 # seeds.py and with tests/data/fuzz. Prints executions, coverage and corpus of each target. A target
 # that ends the process fails the run and leaves its input as DIR/NAME-crash-*: minimise it
@@ -11,10 +12,11 @@
 # Needs clang with libFuzzer.
 set -euo pipefail
 project=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
-seconds=60 runs='' only='' corpus=$project/build/fuzz-corpus build=$project/build/fuzz
+seconds=60 runs='' only='' jobs=$(nproc)
+corpus=$project/build/fuzz-corpus build=$project/build/fuzz
 while (($# > 0)); do
   case $1 in
-    --seconds | --runs | --only | --corpus | --build)
+    --seconds | --runs | --only | --jobs | --corpus | --build)
       (($# >= 2)) || { echo "$1 needs a value" >&2; exit 2; }
       declare "${1#--}=$2"
       shift 2
@@ -40,41 +42,52 @@ for source in tests/fuzz/*_fuzz.cc; do
   if [[ -z $only || ",$only," == *",$name,"* ]]; then targets+=("$name"); fi
 done
 ((${#targets[@]} > 0)) || { echo "--only $only names no target" >&2; exit 2; }
-if [[ -n $runs ]]; then
-  limit=(-runs="$runs")
-else
-  each=$((seconds / ${#targets[@]}))
-  limit=(-max_total_time=$((each > 0 ? each : 1)))
-fi
+if [[ -n $runs ]]; then limit=(-runs="$runs"); else limit=(-max_total_time="$seconds"); fi
+
+# Files that a target writes need no disk.
+if [[ -w /dev/shm ]]; then export TMPDIR=/dev/shm; fi
+TMPDIR=$(mktemp -d)
+export TMPDIR
+trap 'rm -rf "$TMPDIR"' EXIT
 
 # What the executions' rate hangs on (moka.h's target, one core: 1,930 a second without, 2,730 with):
 # memory that was freed is kept from use for the next MB, not for the next 256, and inputs are chosen
 # without weighing each by how rare what it reaches is.
 export ASAN_OPTIONS=quarantine_size_mb=1:thread_local_quarantine_size_kb=64:malloc_context_size=4:${ASAN_OPTIONS:-}
-failed=0
-printf '%-18s %12s %8s %9s %8s %9s\n' target executions per-s coverage corpus seconds
-for name in "${targets[@]}"; do
-  mkdir -p "$corpus/$name" "$corpus/seeds/$name" "tests/data/fuzz"
-  kept=()
+
+row='%-18s %12s %8s %9s %8s %9s\n'
+# Runs one target, then prints its row.
+run_target() { # NAME
+  local name=$1 kept=() log=$corpus/$1.log began=$SECONDS status=0 last
+  mkdir -p "$corpus/$name" "$corpus/seeds/$name"
   if [[ -d tests/data/fuzz/$name ]]; then kept=("tests/data/fuzz/$name"); fi
-  log=$corpus/$name.log
-  began=$SECONDS
-  status=0
   # Leaks are looked for at the end only: after every input they cost more than they find.
   "$build/tests/$name" "${limit[@]}" -max_len=4096 -entropic=0 -timeout=10 -rss_limit_mb=2048 \
     -print_final_stats=1 -artifact_prefix="$corpus/$name-" \
     "$corpus/$name" "$corpus/seeds/$name" "${kept[@]}" >"$log" 2>&1 || status=$?
-  executions=$(sed -n 's/^stat::number_of_executed_units: *//p' "$log")
-  rate=$(sed -n 's/^stat::average_exec_per_sec: *//p' "$log")
-  line=$(grep -E '^#[0-9]+.*cov: ' "$log" | tail -1 || true)
-  coverage=$(sed -n 's/.*cov: \([0-9]*\).*/\1/p' <<<"$line")
-  inputs=$(sed -n 's/.*corp: \([0-9]*\).*/\1/p' <<<"$line")
-  printf '%-18s %12s %8s %9s %8s %9s\n' "$name" "${executions:-?}" "${rate:-?}" \
-    "${coverage:-?}" "${inputs:-?}" $((SECONDS - began))
+  last=$(grep -E '^#[0-9]+.*cov: ' "$log" | tail -1 || true)
+  # shellcheck disable=SC2059  # the format is the one above
+  printf "$row" "$name" "$(sed -n 's/^stat::number_of_executed_units: *//p' "$log")" \
+    "$(sed -n 's/^stat::average_exec_per_sec: *//p' "$log")" \
+    "$(sed -n 's/.*cov: \([0-9]*\).*/\1/p' <<<"$last")" \
+    "$(sed -n 's/.*corp: \([0-9]*\).*/\1/p' <<<"$last")" $((SECONDS - began))
   if ((status != 0)); then
-    failed=1
     echo "  $name ended with status $status; the end of $log:"
     tail -25 "$log" | sed 's/^/  /'
   fi
+  return "$status"
+}
+
+failed=0 running=0
+# shellcheck disable=SC2059
+printf "$row" target executions per-s coverage corpus seconds
+for name in "${targets[@]}"; do
+  if ((running == jobs)); then
+    wait -n || failed=1
+    running=$((running - 1))
+  fi
+  run_target "$name" &
+  running=$((running + 1))
 done
+for (( ; running > 0; running -= 1)); do wait -n || failed=1; done
 exit $failed
