@@ -170,7 +170,7 @@ struct DenseRunner::Impl {
   AlignedBuffer<uint8_t> scratch;
   size_t scratch_each = 0;
 
-  bool allocate(size_t rows, size_t widest, size_t widest_int4);
+  bool allocate(size_t rows, size_t widest);
   void quantise(const DenseGroup& group, size_t rows, const float* x);
   void run_tiled(const DenseGroup& group, size_t rows, float* y);
   DenseRows rows_of(size_t in);
@@ -193,10 +193,9 @@ struct DenseRunner::Job {
 DenseRunner::DenseRunner(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 DenseRunner::~DenseRunner() = default;
 
-bool DenseRunner::Impl::allocate(size_t rows, size_t widest, size_t widest_int4) {
+bool DenseRunner::Impl::allocate(size_t rows, size_t widest) {
   if (widest == 0) return true;
   const size_t padded = round_up(rows, kDenseRowTile), stride = round_up(widest, kDenseRowPad);
-  scratch_each = kernels->scratch_per_input * widest_int4;
   if (!scratch.allocate(scratch_each * static_cast<size_t>(pool->threads()))) return false;
   return q.allocate(padded * stride) && step.allocate(padded) && zero.allocate(padded) &&
          sum.allocate(padded) && block_sum.allocate(padded * (stride / kTileBlock));
@@ -223,7 +222,7 @@ Result<std::unique_ptr<DenseRunner>> DenseRunner::create(PackedWeights& weights,
   impl->layers = &store.layers;
   impl->floats = std::make_unique<FloatRunner>(*store.floats, pool, store.layers.size());
   impl->tiled.resize(store.layers.size());
-  size_t widest = 0, widest_int4 = 0;
+  size_t widest = 0;
   for (size_t i = 0; i < store.layers.size(); ++i) {
     const DenseLayer& layer = store.layers[i];
     const Tensor& weight = *layer.weights[0];
@@ -246,10 +245,12 @@ Result<std::unique_ptr<DenseRunner>> DenseRunner::create(PackedWeights& weights,
     args.y_stride = layer.row;
     if (layer.biases[0] != nullptr) args.bias = static_cast<const float*>(layer.biases[0]->data);
     widest = std::max(widest, layer.in);
-    if (layer.kind == DenseKind::kInt4) widest_int4 = std::max(widest_int4, args.inputs);
+    const bool int4 = layer.kind == DenseKind::kInt4;
+    const size_t each = int4 ? impl->kernels->int4_scratch : impl->kernels->int8_scratch;
+    impl->scratch_each = std::max(impl->scratch_each, round_up(each * args.inputs, 64));
   }
   MOKA_RETURN_IF_ERROR(impl->floats->finish());
-  if (!impl->allocate(max_rows, widest, widest_int4)) {
+  if (!impl->allocate(max_rows, widest)) {
     return Status(StatusCode::kOutOfMemory, "no memory for quantised activations");
   }
   return std::unique_ptr<DenseRunner>(new DenseRunner(std::move(impl)));

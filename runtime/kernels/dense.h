@@ -50,7 +50,7 @@ struct DenseArgs {
   const float* bias = nullptr;  // [outputs] or null
   float* y = nullptr;           // [rows][y_stride], output 0 of the matrix in column 0
   size_t y_stride = 0;
-  uint8_t* scratch = nullptr;  // scratch_per_input * inputs bytes, 64-byte aligned; of this thread
+  uint8_t* scratch = nullptr;  // of this thread, 64-byte aligned: see DenseKernels
 };
 
 struct DenseKernels {
@@ -64,7 +64,7 @@ struct DenseKernels {
   void (*quantise)(const float* from, size_t n, size_t row, const DenseRows& x);
   void (*int8)(const DenseArgs& args);
   void (*int4)(const DenseArgs& args);
-  size_t scratch_per_input;  // of int4
+  size_t int8_scratch, int4_scratch;  // bytes for each input
 };
 
 // Tables compiled into this library, best first within a family, whether or not this CPU runs them.

@@ -237,7 +237,7 @@ inline void amx_int4(const DenseArgs& a) {
 constexpr DenseKernels kTable = {
     "amx",          "avx512", kCpuAvx512 | kCpuAvx2Fma | kCpuAvx512Vnni | kCpuAmxInt8,
     dense_quantise, amx_int8, amx_int4,
-    kUnpackBytes};
+    0, kUnpackBytes};
 
 }  // namespace dense_amx_isa
 }  // namespace moka

@@ -93,7 +93,7 @@ struct Dot {
 #include "runtime/kernels/dense-inl.h"
 
 constexpr DenseKernels kTable = {"avx2",     "avx2",     kCpuAvx2Fma, dense_quantise,
-                                 dense_int8, dense_int4, kUnpackBytes};
+                                 dense_int8, dense_int4, 0, kUnpackBytes};
 
 }  // namespace dense_avx2_isa
 }  // namespace moka

@@ -23,7 +23,7 @@ namespace dense_avx512_vnni_isa {
 constexpr DenseKernels kTable = {
     "avx512_vnni",  "avx512",   kCpuAvx512 | kCpuAvx2Fma | kCpuAvx512Vnni,
     dense_quantise, dense_int8, dense_int4,
-    kUnpackBytes};
+    0, kUnpackBytes};
 
 }  // namespace dense_avx512_vnni_isa
 }  // namespace moka

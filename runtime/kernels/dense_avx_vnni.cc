@@ -83,7 +83,7 @@ struct Dot {
 
 constexpr DenseKernels kTable = {"avx_vnni",     "avx2",     kCpuAvx2Fma | kCpuAvxVnni,
                                  dense_quantise, dense_int8, dense_int4,
-                                 kUnpackBytes};
+                                 0, kUnpackBytes};
 
 }  // namespace dense_avx_vnni_isa
 }  // namespace moka

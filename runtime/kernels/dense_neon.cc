@@ -64,7 +64,7 @@ struct Dot {
 #include "runtime/kernels/dense-inl.h"
 
 constexpr DenseKernels kTable = {"neon",     "neon",     kCpuNeon,    dense_quantise,
-                                 dense_int8, dense_int4, kUnpackBytes};
+                                 dense_int8, dense_int4, 0, kUnpackBytes};
 
 }  // namespace dense_neon_isa
 

@@ -63,7 +63,7 @@ struct Dot {
 
 constexpr DenseKernels kTable = {"neon_dot",     "neon",     kCpuNeon | kCpuNeonDot,
                                  dense_quantise, dense_int8, dense_int4,
-                                 kUnpackBytes};
+                                 0, kUnpackBytes};
 
 }  // namespace dense_neon_dot_isa
 }  // namespace moka

@@ -53,7 +53,7 @@ struct Dot {
 #include "runtime/kernels/dense-inl.h"
 
 constexpr DenseKernels kTable = {"scalar",   "scalar",   0,           dense_quantise,
-                                 dense_int8, dense_int4, kUnpackBytes};
+                                 dense_int8, dense_int4, 0, kUnpackBytes};
 
 }  // namespace dense_scalar_isa
 

@@ -29,15 +29,13 @@ struct Vec : FloatVec {
     return wasm_f32x4_convert_i32x4(
         wasm_i32x4_extend_low_i16x8(wasm_i16x8_extend_low_i8x16(bytes)));
   }
-  // As half_to_float().
+  // As half_to_float(). Sign, exponent and mantissa at their places are the number times 2^-112.
   static R load_f16(const uint16_t* p) {
-    const R half = wasm_u32x4_load16x4(p);
-    const R number = wasm_v128_and(half, wasm_i32x4_splat(0x7fff));
-    const R magnitude = mul(wasm_i32x4_shl(number, 13), set(0x1p112f));
-    const R special = wasm_v128_and(wasm_i32x4_gt(number, wasm_i32x4_splat(0x7bff)),
-                                    wasm_i32x4_splat(0x7f800000));
-    const R sign = wasm_i32x4_shl(wasm_v128_xor(half, number), 16);
-    return wasm_v128_or(wasm_v128_or(magnitude, special), sign);
+    const R fields = wasm_v128_and(wasm_i32x4_shl(wasm_i32x4_load16x4(p), 13),
+                                   wasm_i32x4_splat(static_cast<int32_t>(0x8fffe000)));
+    const R number = mul(fields, set(0x1p112f));
+    const R special = wasm_f32x4_ge(mul(number, number), set(0x1p32f));
+    return wasm_v128_or(number, wasm_v128_and(special, wasm_i32x4_splat(0x7f800000)));
   }
   // As float_to_half().
   static void store_f16(uint16_t* p, R v) {

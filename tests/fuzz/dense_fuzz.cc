@@ -164,7 +164,8 @@ void moka::fuzz::dense_fuzz(const uint8_t* data, size_t size) {
     args.outputs = m.outputs, args.bias = bias.data();
     args.y = y.data(), args.y_stride = y_stride;
     moka::AlignedBuffer<uint8_t> scratch;
-    if (!scratch.allocate(table->scratch_per_input * args.inputs)) std::abort();
+    const size_t each = std::max(table->int8_scratch, table->int4_scratch);
+    if (!scratch.allocate(each * args.inputs)) std::abort();
     args.scratch = scratch.data();
     (m.dtype == DType::kI8 ? table->int8 : table->int4)(args);
     require(y.intact(), *table, "wrote outside of its rows");

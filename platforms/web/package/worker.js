@@ -8,6 +8,7 @@ import { LoopGuard, StopTexts } from "./writer.js";
 const isNode = typeof process === "object" && process.versions?.node !== undefined;
 const CHUNK = 128; // tokens of a prompt between two looks at messages; what the executor takes at once
 const POLL_MS = 50;
+const TICK_MS = 4; // of writing between two looks at messages
 const ROLES = ["system", "user", "model"];
 const ENDS = [null, "stop_token", "stop_text", "tokens", "time", "closed", "position", "loop"];
 
@@ -268,12 +269,16 @@ const calls = {
   // Writes for so long, at least until there is text. A token is written or it is not.
   async write({ reply: id, ms }, control) {
     const reply = find(id, "reply");
-    const until = performance.now() + ms;
-    let text = "";
+    let now = performance.now();
+    const until = now + ms;
+    let [text, ticked] = ["", now];
     try {
       while (!control.stopped && !isOver(reply)) {
         text += writeToken(reply);
-        if (reply.end !== null || (text !== "" && performance.now() >= until)) break;
+        now = performance.now();
+        if (reply.end !== null || (text !== "" && now >= until)) break;
+        if (now - ticked < TICK_MS) continue;
+        ticked = now;
         await tick();
       }
       if (reply.end !== null) text += lastText(reply);
