@@ -63,8 +63,7 @@ struct Dot {
   static Code code(const uint8_t* p) {
     const v128_t codes = wasm_v128_load(p);
     // An index beyond 15 gives 0.
-    const v128_t twice =
-        wasm_i8x16_const(0, 64, 0, 64, 1, 64, 1, 64, 2, 64, 2, 64, 3, 64, 3, 64);
+    const v128_t twice = wasm_i8x16_const(0, 64, 0, 64, 1, 64, 1, 64, 2, 64, 2, 64, 3, 64, 3, 64);
     Code code;
     MOKA_UNROLL
     for (size_t i = 0; i < 4; ++i) {

@@ -85,7 +85,8 @@ void chat(benchmark::State& state, ChatAct act) {
   writing.max_tokens = 30;
   moka::TurnId before = 0, last = 0;
   for (int64_t i = 0; i < state.range(0); ++i) {
-    const auto asked = chat.append(moka::Role::kUser, "The fox went into the wood, and there he found");
+    const auto asked =
+        chat.append(moka::Role::kUser, "The fox went into the wood, and there he found");
     if (!worked(state, asked.status())) return;
     const auto step = chat.generate(writing);
     if (!worked(state, step.status())) return;
