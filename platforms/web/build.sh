@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Build moka.wasm, the npm package and the page, and print the path of the package's archive.
+# Build moka.wasm, moka-threads.wasm, the npm package and the page, and print the path of the package's
+# archive.
 #
 #   platforms/web/build.sh [TARGET...]     more targets of the build for WebAssembly, as moka_tests
 #
@@ -12,13 +13,14 @@ setup_packages node npm
 platforms/web/toolchain.sh bash -c '
   source cmake/setup.sh
   configure_and_build wasm --target moka_web "$@"
+  configure_and_build wasm-threads --target moka_web
 ' build.sh "$@" >&2
 
 web=build/web
 rm -rf "$web/package" "$web/page"
 mkdir -p "$web/package" "$web/page"
 cp platforms/web/package/* platforms/web/README.md LICENSE NOTICE build/wasm/platforms/web/moka.wasm \
-  "$web/package/"
+  build/wasm-threads/platforms/web/moka-threads.wasm "$web/package/"
 version=$(sed -n 's/.*MOKA_VERSION_STRING "\(.*\)"/\1/p' runtime/include/moka/version.h)
 sed "s/\"version\": \".*\"/\"version\": \"$version\"/" platforms/web/package/package.json \
   >"$web/package/package.json"

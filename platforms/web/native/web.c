@@ -3,6 +3,10 @@
 // 2^53. What is longer than a number lies at web_out(), web_out_size() bytes, until the next call.
 //
 // Calls that can fail give 0 or a handle when they succeed; web_code() and web_message() tell why not.
+#if defined(__EMSCRIPTEN_PTHREADS__)
+#define _GNU_SOURCE  // pthread_getattr_np
+#include <pthread.h>
+#endif
 #include <math.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -76,12 +80,27 @@ EXPORT(web_alloc) void* web_alloc(size_t size) {
 }
 EXPORT(web_free) void web_free(void* memory) { free(memory); }
 
+#if defined(__EMSCRIPTEN_PTHREADS__)
+// One end of the stack of a thread that is to begin: the top, from where it grows down, or the bottom.
+EXPORT(web_thread_stack) uintptr_t web_thread_stack(pthread_t thread, int32_t top) {
+  pthread_attr_t attributes;
+  void* bottom = NULL;
+  size_t size = 0;
+  if (pthread_getattr_np(thread, &attributes) != 0 ||
+      pthread_attr_getstack(&attributes, &bottom, &size) != 0) {
+    return 0;
+  }
+  return (uintptr_t)bottom + (top ? size : 0);
+}
+#endif
+
 // ---- the model -----------------------------------------------------------------------------------
 
-EXPORT(web_open) int32_t web_open(const void* bytes, size_t size, int32_t check_data) {
+EXPORT(web_open)
+int32_t web_open(const void* bytes, size_t size, int32_t check_data, int32_t threads) {
   moka_open_options options;
   moka_open_options_init(&options, sizeof options);
-  options.threads = 1;
+  options.threads = threads;
   options.check_data = check_data;
   options.progress = on_checked;
   if (moka_model_open_memory(bytes, size, &options, &model, &error) != MOKA_OK) return error.code;
@@ -109,7 +128,8 @@ EXPORT(web_info) double web_info(int32_t which) {
                             (double)info.weight_bytes,
                             (double)info.state_bytes,
                             (double)info.state_bytes_per_token,
-                            (double)info.position_limit};
+                            (double)info.position_limit,
+                            info.threads};
   return which >= 0 && (size_t)which < sizeof numbers / sizeof *numbers ? numbers[which] : NAN;
 }
 EXPORT(web_info_text) const char* web_info_text(int32_t which) {

@@ -1,6 +1,8 @@
 // moka.wasm in JavaScript's hands: instance, memory, texts and errors. One model per engine. Runs inside
 // the worker.
 import { failed } from "./errors.js";
+import { importsOf } from "./system.js";
+import { isShared, sharedMemory, Threads } from "./threads.js";
 
 const encoder = new TextEncoder();
 const decoder = new TextDecoder();
@@ -25,7 +27,7 @@ export function checkSupport() {
 const INFO = [
   "input", "output", "causal", "readsMemory", "hasTokenizer", "width", "layers", "vocabSize", "features",
   "outputs", "classes", "beginToken", "endToken", "unknownToken", "parameters", "weightBytes",
-  "stateBytes", "stateBytesPerToken", "positionLimit",
+  "stateBytes", "stateBytesPerToken", "positionLimit", "threads",
 ];
 const SWITCHES = new Set(["causal", "readsMemory", "hasTokenizer"]);
 const INPUTS = ["tokens", "values", "pixels"];
@@ -37,55 +39,38 @@ export class Engine {
   onProgress = null;
   onChecked = null;
 
-  /** `module`: a compiled moka.wasm. */
-  static async create(module) {
+  /**
+   * `module`: a compiled moka.wasm, or moka-threads.wasm; `startHelper(helper)` makes a worker for a thread,
+   * of what helper.js takes.
+   */
+  static async create(module, { threads = 1, cores = 1, startHelper } = {}) {
     const engine = new Engine();
-    const instance = await WebAssembly.instantiate(module, engine.#imports(module));
+    engine.threads = threads;
+    engine.shared = isShared(module);
+    if (threads > 1 && !engine.shared) {
+      throw failed("invalid_argument", "wasmUrl is of moka.wasm, which has one thread; for more it must be of moka-threads.wasm");
+    }
+    if (engine.shared && typeof SharedArrayBuffer !== "function") {
+      throw failed("unsupported", "wasmUrl is of moka-threads.wasm, which needs a page that is cross-origin isolated");
+    }
+    if (engine.shared) engine.memory = sharedMemory();
+    const helpers = engine.shared ? new Threads(module, engine.memory, cores, startHelper) : null;
+    const imports = importsOf(module, () => engine.memory, {
+      moka: engine.#callbacks(), env: helpers?.imports(() => engine.wasm),
+    });
+    const instance = await WebAssembly.instantiate(module, imports);
     engine.wasm = instance.exports;
-    engine.memory = instance.exports.memory;
+    engine.memory ??= instance.exports.memory;
     engine.wasm._initialize?.();
     return engine;
   }
 
-  // The C library asks the system for a few things that are not here: clocks and random numbers it gets,
-  // files it does not, by ENOSYS.
-  #imports(module) {
-    const view = () => new DataView(this.memory.buffer);
-    const known = {
-      moka: {
-        text: (at, size) => this.#tell(() => this.onText?.(this.text(at, size))),
-        progress: (done, total, again) => this.#tell(() => this.onProgress?.(done, total, again !== 0)),
-        checked: (share) => this.#tell(() => this.onChecked?.(share)),
-      },
-      env: { emscripten_notify_memory_growth: () => {} },
-      wasi_snapshot_preview1: {
-        clock_time_get: (clock, precision, at) => {
-          const ms = clock === 0 ? Date.now() : performance.now();
-          view().setBigUint64(at, BigInt(Math.round(ms * 1e6)), true);
-          return 0;
-        },
-        random_get: (at, size) => {
-          globalThis.crypto.getRandomValues(new Uint8Array(this.memory.buffer, at, size));
-          return 0;
-        },
-        environ_sizes_get: (count, size) => {
-          view().setUint32(count, 0, true);
-          view().setUint32(size, 0, true);
-          return 0;
-        },
-        environ_get: () => 0,
-        fd_close: () => 0,
-        proc_exit: (code) => {
-          throw failed("internal", `moka.wasm ended with ${code}`);
-        },
-      },
+  #callbacks() {
+    return {
+      text: (at, size) => this.#tell(() => this.onText?.(this.text(at, size))),
+      progress: (done, total, again) => this.#tell(() => this.onProgress?.(done, total, again !== 0)),
+      checked: (share) => this.#tell(() => this.onChecked?.(share)),
     };
-    const imports = {};
-    for (const { module: from, name, kind } of WebAssembly.Module.imports(module)) {
-      if (kind !== "function") continue;
-      (imports[from] ??= {})[name] = known[from]?.[name] ?? (() => (from === "env" ? -52 : 52));
-    }
-    return imports;
   }
 
   // An exception must not pass through WebAssembly: it is kept and thrown behind the call, which ends.
@@ -105,12 +90,16 @@ export class Engine {
   bytes(at, size) {
     return new Uint8Array(this.memory.buffer, at >>> 0, size);
   }
+  /** The same for TextDecoder and crypto, which refuse memory that threads share: then a copy. */
+  plain(at, size) {
+    return this.shared ? this.bytes(at, size).slice() : this.bytes(at, size);
+  }
   text(at, size) {
-    return size === 0 ? "" : decoder.decode(this.bytes(at, size));
+    return size === 0 ? "" : decoder.decode(this.plain(at, size));
   }
   #terminated(at) {
-    const bytes = new Uint8Array(this.memory.buffer);
-    return decoder.decode(bytes.subarray(at >>> 0, bytes.indexOf(0, at >>> 0)));
+    const begin = at >>> 0;
+    return this.text(begin, new Uint8Array(this.memory.buffer).indexOf(0, begin) - begin);
   }
   alloc(size) {
     const at = this.wasm.web_alloc(Math.max(1, size)) >>> 0;
@@ -192,7 +181,7 @@ export class Engine {
   // ---- the model ----------------------------------------------------------------------------------
 
   open(at, size, check) {
-    this.done(this.wasm.web_open(at, size, check ? 1 : 0));
+    this.done(this.wasm.web_open(at, size, check ? 1 : 0, this.threads));
     const info = {};
     INFO.forEach((name, which) => {
       const value = this.wasm.web_info(which);

@@ -49,7 +49,16 @@ export interface LoadOptions {
   cache?: boolean | "reload";
   /** false: do not compare the data with the checksums in the file. Default true. */
   check?: boolean;
-  /** Where moka.wasm is, if it is not beside the package's modules. */
+  /**
+   * Threads to compute with, 1 to 256; results are the same bits. Default: one per core, at most 4, in Node
+   * and on pages that are cross-origin isolated, and 1 elsewhere. More than 1 where that cannot be:
+   * unsupported.
+   */
+  threads?: number;
+  /**
+   * Where moka.wasm is, if it is not beside the package's modules, or moka-threads.wasm for more than one
+   * thread; `threads` is then 1 by default.
+   */
   wasmUrl?: string | URL;
 }
 
@@ -57,7 +66,8 @@ export interface LoadOptions {
  * Loads a model into a worker of its own: from a URL, a Blob or File, bytes (which are copied), or in Node
  * a path. What is damaged or broken off is neither opened nor cached.
  *
- * MokaError: not_found, io, corrupt, integrity, version, unsupported (also: no SIMD here), out_of_memory.
+ * MokaError: not_found, io, corrupt, integrity, version, unsupported (also: no SIMD, or no threads here),
+ * out_of_memory.
  */
 export declare function load(source: string | URL | Blob | Uint8Array | ArrayBuffer, options?: LoadOptions): Promise<Model>;
 
@@ -69,6 +79,8 @@ export interface ModelInfo {
   readonly architecture: string;
   /** Kernels in use: "wasm". */
   readonly kernels: string;
+  /** Threads in use. */
+  readonly threads: number;
   readonly input: "tokens" | "values" | "pixels";
   readonly output: "hidden" | "language" | "classifier" | "pair" | "regression" | "embedding";
   /** Whether sessions read it. */
@@ -112,7 +124,7 @@ export declare class Model implements AsyncDisposable {
   decode(tokens: Int32Array | number[]): Promise<string>;
   /** Bytes that WebAssembly has taken, and of these the file's. */
   memory(): Promise<{ total: number; model: number }>;
-  /** Ends the worker and gives all memory back; what runs rejects with "closed". Can be repeated. */
+  /** Ends the workers and gives all memory back; what runs rejects with "closed". Can be repeated. */
   close(): Promise<void>;
   [Symbol.asyncDispose](): Promise<void>;
 }

@@ -6,11 +6,12 @@ import { Link } from "./link.js";
 import { inputOf, known, string } from "./options.js";
 import { asyncDispose, Reply, Session } from "./session.js";
 import { forget as forgetUrl, parseIntegrity } from "./source.js";
+import { threadsOf } from "./threads.js";
 
 export { Chat, ChatReply, MokaError, Reply, Session };
 
 const isNode = typeof process === "object" && process.versions?.node !== undefined;
-const LOAD = ["onProgress", "integrity", "signal", "cache", "check", "wasmUrl"];
+const LOAD = ["onProgress", "integrity", "signal", "cache", "check", "threads", "wasmUrl"];
 
 // An address as the worker understands it, which knows nothing of the page's.
 function absolute(url) {
@@ -75,17 +76,24 @@ export class Model {
   }
 }
 
+// Written out for each: bundlers look for it.
+function moduleUrl(threads) {
+  return (threads > 1 ? new URL("./moka-threads.wasm", import.meta.url) : new URL("./moka.wasm", import.meta.url)).href;
+}
+
 export async function load(source, options = {}) {
   known("load", options, LOAD);
   if (options.integrity !== undefined) parseIntegrity(string("integrity", options.integrity));
   if (options.signal?.aborted) throw abortReason(options.signal);
   checkSupport();
+  const ownModule = Boolean(options.wasmUrl);
+  const threads = await threadsOf(options.threads, ownModule);
   const from = await sourceOf(source);
   const link = await Link.start();
   try {
-    const wasm = options.wasmUrl ? absolute(options.wasmUrl) : new URL("./moka.wasm", import.meta.url).href;
+    const wasm = ownModule ? absolute(options.wasmUrl) : moduleUrl(threads.threads);
     const { integrity, cache, check } = options;
-    const args = { wasm, source: from, options: { integrity, cache, check }, shared: link.flags };
+    const args = { wasm, threads, source: from, options: { integrity, cache, check }, shared: link.flags };
     const onEvent = ({ progress }) => options.onProgress?.(progress);
     return new Model(link, await link.call("load", args, { signal: options.signal, onEvent, beacon: true }));
   } catch (error) {

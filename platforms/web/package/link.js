@@ -1,22 +1,29 @@
-// The page's end of a worker: calls, their answers, and the end of both.
+// The page's end of a worker and of its helpers: calls, their answers, and the end of all.
 import { abortReason, failed } from "./errors.js";
+import { canShare } from "./threads.js";
 
 const isNode = typeof process === "object" && process.versions?.node !== undefined;
 
-// A worker and `on(message)`, `onError(error)`; the same for browsers and Node.
-async function startWorker(on, onError) {
-  const url = new URL("./worker.js", import.meta.url);
+// All of it written out, not put together: bundlers look for it.
+const URLS = { worker: new URL("./worker.js", import.meta.url), helper: new URL("./helper.js", import.meta.url) };
+const MAKE = {
+  worker: () => new Worker(new URL("./worker.js", import.meta.url), { type: "module", name: "moka" }),
+  helper: () => new Worker(new URL("./helper.js", import.meta.url), { type: "module", name: "moka-thread" }),
+};
+
+// A worker of this name, `on(message)` and `onError(text)`; the same for browsers and Node.
+async function startWorker(name, on, onError) {
   if (!isNode) {
-    const worker = new Worker(new URL("./worker.js", import.meta.url), { type: "module", name: "moka" });
+    const worker = MAKE[name]();
     worker.onmessage = (event) => on(event.data);
     worker.onerror = (event) => {
       event.preventDefault?.();
-      onError(event.message ?? `${url} cannot be loaded`);
+      onError(event.message ?? `${URLS[name]} cannot be loaded`);
     };
     return { post: (message) => worker.postMessage(message), end: () => worker.terminate(), hold: () => {} };
   }
   const { Worker: NodeWorker } = await import(/* webpackIgnore: true */ /* @vite-ignore */ "node:worker_threads");
-  const worker = new NodeWorker(url);
+  const worker = new NodeWorker(URLS[name]);
   worker.on("message", on);
   worker.on("error", (error) => onError(error.message));
   return {
@@ -27,20 +34,17 @@ async function startWorker(on, onError) {
   };
 }
 
-function sharedFlags() {
-  const may = typeof SharedArrayBuffer === "function" && (isNode || globalThis.crossOriginIsolated);
-  return may ? new Int32Array(new SharedArrayBuffer(8)) : null;
-}
-
 export class Link {
   #calls = new Map();
   #last = 0;
   #closed = null;
-  flags = sharedFlags();
+  #helpers = [];
+  flags = canShare() ? new Int32Array(new SharedArrayBuffer(8)) : null;
 
   static async start() {
     const link = new Link();
     link.worker = await startWorker(
+      "worker",
       (message) => link.#on(message),
       (text) => link.#end(failed("internal", `the worker ended: ${text}`)),
     );
@@ -90,7 +94,25 @@ export class Link {
     if (!this.#closed) this.call(op, args).catch(() => {});
   }
 
-  #on({ id, ok, error, event }) {
+  // A worker for a thread. One that fails leaves the others waiting for it, so it ends all of them.
+  async #help(message) {
+    const fails = (text) => this.#end(failed("internal", `a thread ended: ${text}`));
+    try {
+      const helper = await startWorker("helper", () => {}, fails);
+      helper.hold(false);
+      if (this.#closed) return helper.end();
+      this.#helpers.push(helper);
+      helper.post(message);
+    } catch (error) {
+      fails(error.message);
+    }
+  }
+
+  #on({ id, ok, error, event, helper }) {
+    if (helper !== undefined) {
+      this.#help(helper);
+      return;
+    }
     const call = this.#calls.get(id);
     if (!call) return;
     if (event !== undefined) {
@@ -108,6 +130,7 @@ export class Link {
     this.#closed = reason;
     for (const call of [...this.#calls.values()]) call.reject(reason);
     this.worker.end();
+    for (const helper of this.#helpers.splice(0)) helper.end();
   }
 
   get closed() {

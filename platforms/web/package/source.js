@@ -154,7 +154,7 @@ async function verify(engine, place, integrity, from) {
   }
   const found = [];
   for (const { name, digest } of integrity) {
-    const sum = new Uint8Array(await subtle.digest(HASHES[name], engine.bytes(place.at, place.size)));
+    const sum = new Uint8Array(await subtle.digest(HASHES[name], engine.plain(place.at, place.size)));
     const text = btoa(String.fromCharCode(...sum));
     if (text === digest) return;
     found.push(`${name}-${text}`);

@@ -1,5 +1,6 @@
 // The worker: it has the engine, and does one call after the other. Calls come as {id, op, args}, answers
 // go as {id, ok} or {id, error}, and what a call tells meanwhile as {id, event}. {stop: id} ends a call.
+// {helper} asks the page for a worker that runs a thread.
 import { Engine } from "./engine.js";
 import { MokaError, failed } from "./errors.js";
 import { openSource } from "./source.js";
@@ -192,10 +193,11 @@ const chatText = (args, control, call) => {
 // ---- calls -----------------------------------------------------------------------------------------
 
 const calls = {
-  async load({ wasm, source, options, shared }, control) {
+  async load({ wasm, threads, source, options, shared }, control) {
     flags = shared;
     beacons = Boolean(control.beacon) && isReadable(control.beacon); // a security policy may forbid it
-    engine = await Engine.create(await compile(wasm));
+    const startHelper = (helper) => port.postMessage({ helper });
+    engine = await Engine.create(await compile(wasm), { ...threads, startHelper });
     model = await openSource(engine, source, options, (progress) => control.tell({ progress }), control.abort.signal);
     return { info: engine.info, bytes: model.size, cached: model.cached };
   },

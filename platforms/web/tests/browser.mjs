@@ -1,4 +1,4 @@
-// Package and page in a real browser, with and without memory that the page and the worker share.
+// Package and page in a real browser, with and without memory that the page and its workers share.
 import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
 import { readFileSync } from "node:fs";
@@ -66,10 +66,14 @@ for (const isolated of [true, false]) {
         ];
         const { path } = await chat.state();
         await model.close();
-        return { text, again, stops, path: path.map(({ role, end }) => [role, end]), info: model.info.kernels };`);
+        return {
+          text, again, stops, path: path.map(({ role, end }) => [role, end]), info: model.info.kernels,
+          threads: model.info.threads, cores: navigator.hardwareConcurrency,
+        };`);
       assert.equal(result.text, result.again);
       assert.ok(result.text.length > 20);
       assert.equal(result.info, "wasm");
+      assert.equal(result.threads, isolated ? Math.min(4, result.cores) : 1);
       for (const [name, ms] of result.stops) {
         assert.equal(name, "AbortError");
         assert.ok(ms < 1000, `stopped after ${ms} ms`);
@@ -78,6 +82,67 @@ for (const isolated of [true, false]) {
     });
   }, { skip });
 }
+
+// Workers of the pages, by name.
+async function workers(page) {
+  const { targetInfos } = await page.browser.send("Target.getTargets", { filter: [{}] });
+  return targetInfos.filter(({ type }) => type === "worker").length;
+}
+
+test("threads of an isolated page give the bits of one, and end with the model", async () => {
+  await onPage(empty, async (page, url) => {
+    await page.open(`${url}empty`);
+    const before = await workers(page);
+    const works = (threads) => call(page, `
+      globalThis.model = await load("/stories.moka", { threads: ${threads}, integrity: "${integrity}" });
+      const session = await model.session();
+      const text = await session.reply("Once upon a time", { seed: 1, maxTokens: 40 }).text();
+      const chat = await model.chat();
+      const turn = await chat.reply("The fox", { temperature: 0, maxTokens: 40 }).text();
+      const saved = await session.save();
+      const digest = [...new Uint8Array(await crypto.subtle.digest("SHA-256", saved))].join(" ");
+      const ids = [...await model.encode("Caf\u00e9")];
+      return { threads: model.info.threads, works: [text, turn, digest, ids, await model.decode(ids)] };`);
+    const one = await works(1);
+    assert.equal(await workers(page), before + 1);
+    await page.value("model.close()");
+    for (const threads of [2, 5]) {
+      const more = await works(threads);
+      assert.equal(more.threads, threads);
+      assert.deepEqual(more.works, one.works);
+      assert.equal(await workers(page), before + threads);
+      // In the midst of reading.
+      const reading = call(page, `
+        const reading = (await model.session()).append("The king had three sons. ".repeat(1000));
+        setTimeout(() => model.close(), 100);
+        try { await reading; } catch (error) { return error.code; }`);
+      assert.equal(await reading, "closed");
+      for (let i = 0; i < 100 && (await workers(page)) > before; ++i) await new Promise((done) => setTimeout(done, 50));
+      assert.equal(await workers(page), before);
+    }
+  });
+}, { skip });
+
+test("threads that a page cannot have are refused, and the headers named", async () => {
+  await onPage({ isolated: false, ...empty }, async (page, url) => {
+    await page.open(`${url}empty`);
+    const result = await call(page, `
+      const tried = [];
+      for (const options of [{ threads: 4 }, { wasmUrl: "/moka/moka-threads.wasm" }]) {
+        try { await load("/stories.moka", options); } catch (error) { tried.push([error.code, error.message]); }
+      }
+      const model = await load("/stories.moka", { threads: 1 });
+      await model.close();
+      return { tried, threads: model.info.threads };`);
+    assert.equal(result.threads, 1);
+    assert.equal(result.tried.length, 2);
+    for (const [code, message] of result.tried) {
+      assert.equal(code, "unsupported");
+      assert.match(message, /cross-origin isolated/);
+    }
+    assert.match(result.tried[0][1], /threads is 4.*Cross-Origin-Opener-Policy: same-origin.*Cross-Origin-Embedder-Policy: require-corp/);
+  });
+}, { skip });
 
 test("the cache: broken downloads never get in, whole ones are used, bad ones replaced", async () => {
   let mode = "break";
@@ -145,7 +210,7 @@ test("the page: a story, stop, another version, undo, branch, by mouse", async (
     assert.equal(story[1][0], "model");
     assert.ok(story[1][1].length > 40);
     const first = story[1][1];
-    assert.match(await page.value(`document.getElementById("figures").textContent`), /\d+ tokens per second .* first after \d+ ms .* Memory [\d.]+ MB/);
+    assert.match(await page.value(`document.getElementById("figures").textContent`), /\d+ tokens per second (with \d threads )?.* first after \d+ ms .* Memory [\d.]+ MB/);
 
     await page.click("#retry");
     await idle(page);

@@ -25,7 +25,10 @@ const PAGE = `<!doctype html><title>Moka</title><script type="module">
     try { for await (const piece of reply); } catch (error) { aborted = error.name; }
     const ms = performance.now() - begin;
     await model.close();
-    await tell({ text, aborted, ms, end: reply.end, stored: model.cached, isolated: crossOriginIsolated, agent: navigator.userAgent });
+    await tell({
+      text, aborted, ms, end: reply.end, stored: model.cached, isolated: crossOriginIsolated,
+      threads: model.info.threads, cores: navigator.hardwareConcurrency, agent: navigator.userAgent,
+    });
   } catch (error) { await tell({ error: String(error) }); }
 </script>`;
 
@@ -64,10 +67,11 @@ async function inFirefox(isolated) {
 
 for (const isolated of [true, false]) {
   test(`writing, storing and aborting, page ${isolated ? "isolated" : "not isolated"}`, async () => {
-    const { error, text, aborted, ms, end, stored, isolated: is, agent } = await inFirefox(isolated);
+    const { error, text, aborted, ms, end, stored, isolated: is, threads, cores, agent } = await inFirefox(isolated);
     assert.equal(error, undefined);
     assert.ok(text.length > 20);
     assert.deepEqual([aborted, end, stored, is], ["AbortError", "closed", true, isolated]);
+    assert.equal(threads, isolated ? Math.min(4, cores) : 1);
     assert.ok(ms < 2000, `stopped after ${ms} ms`);
     console.log(`[web] ${agent}`);
   }, { skip: program ? null : "there is no Firefox; MOKA_FIREFOX can name one" });
