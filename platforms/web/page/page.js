@@ -224,7 +224,9 @@ async function write(words, start) {
 async function figures(toFirst, speed) {
   const memory = await model.memory();
   const parts = [`Memory ${megabytes(memory.total)}, of which the model ${megabytes(memory.model)}`];
-  if (speed) parts.unshift(`${speed.toFixed(0)} tokens per second`, `first after ${toFirst.toFixed(0)} ms`);
+  const { threads } = model.info;
+  const how = threads > 1 ? ` with ${threads} threads` : "";
+  if (speed) parts.unshift(`${speed.toFixed(0)} tokens per second${how}`, `first after ${toFirst.toFixed(0)} ms`);
   $("figures").textContent = parts.join(" \u00b7 ");
 }
 
