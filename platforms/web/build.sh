@@ -13,7 +13,7 @@ setup_packages node npm
 platforms/web/toolchain.sh bash -c '
   source cmake/setup.sh
   configure_and_build wasm --target moka_web "$@"
-  configure_and_build wasm-threads --target moka_web
+  configure_and_build wasm-threads --target moka_web "$@"
 ' build.sh "$@" >&2
 
 web=build/web

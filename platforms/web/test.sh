@@ -11,8 +11,10 @@ setup_build moka_cli # sessions and chats of the command are read by the package
 archive=$(platforms/web/build.sh moka_tests) || fail "the web package cannot be built"
 
 if [[ $# -eq 0 ]]; then
-  run_tests "kernels and golden models, WebAssembly" \
-    node build/wasm/tests/moka_tests.js -tc='kernel*,golden:*,half*,latents*'
+  for flavour in wasm wasm-threads; do
+    run_tests "kernels and golden models, $flavour" \
+      node "build/$flavour/tests/moka_tests.js" -tc='kernel*,golden:*,half*,latents*'
+  done
 fi
 
 # What npm installs into an empty project.
